@@ -1,0 +1,233 @@
+"""The one place where the steps are spelled: model, checks of its output, policies, outcomes.
+
+Whatever a model does (raise, return too few rows, return NaN), each row of a batch gets exactly
+one outcome, and a bad row does not hurt its neighbours: a batch that fails is halved until the
+rows concerned stand alone. The pipeline does not know where it runs nor who asked.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from salver.errors import ConfigError
+from salver.policies import Policy, Scored
+from salver.types import Batch, ClassProbabilities, Failure, Outcomes
+
+PROBABILITIES = "probabilities"
+PREDICTION = "prediction"
+
+
+class BadModelOutput(Exception):
+    """What a model returned is not one entry per row of plain values."""
+
+
+class Pipeline:
+    """Runs one loaded model on batches.
+
+    Args:
+        model: Maps a dict of columns to an array of shape (n, k), a dict of columns of n entries,
+            or n predictions. Class names come from its `classes_`, if it has them.
+        policies: Applied in order to what the model said.
+        batch_format: "numpy" gives the model a dict of arrays, "pandas" a DataFrame.
+        log: Receives the traceback of every exception of the model.
+
+    Raises:
+        ConfigError: If a policy needs probabilities and the model names no classes.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Any], Any],
+        policies: Sequence[Policy] = (),
+        batch_format: str = "numpy",
+        log: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self.model = model
+        self.policies = tuple(policies)
+        self.batch_format = batch_format
+        self.classes = _class_names(model)
+        self._log = log
+        for policy in self.policies:
+            if policy.needs_probabilities and not self.classes:
+                raise ConfigError(
+                    f"{policy!r} needs class probabilities, but {type(model).__name__} names no "
+                    "classes. Set self.classes_ in __init__ and return {'probabilities': (n, k)}, "
+                    "or remove the policy."
+                )
+
+    def run(self, batch: Batch) -> Outcomes:
+        """One outcome per row of `batch`, in order."""
+        return self._attempt(batch, self.policies) if len(batch) else Outcomes(0, {})
+
+    def run_without_policies(self, batch: Batch) -> Outcomes:
+        """What the model itself says, for comparing with what was recorded at training."""
+        return self._attempt(batch, ())
+
+    def _attempt(self, batch: Batch, policies: Sequence[Policy]) -> Outcomes:
+        try:
+            return self._step(batch, policies)
+        except BaseException as raised:  # noqa: BLE001 - a model may raise anything, SystemExit too
+            error = raised
+        if len(batch) == 1:
+            return Outcomes(1, {}, {0: self._failure(error)})
+        middle = len(batch) // 2
+        return _joined(
+            self._attempt(batch[:middle], policies), self._attempt(batch[middle:], policies)
+        )
+
+    def _step(self, batch: Batch, policies: Sequence[Policy]) -> Outcomes:
+        columns: Any = batch.columns()
+        if self.batch_format == "pandas":
+            import pandas as pd
+
+            columns = pd.DataFrame(columns)
+        scored, failures = self._checked(self.model(columns), len(batch))
+        for policy in policies:
+            scored = policy(scored)
+            if any(len(column) != len(batch) for column in scored.columns.values()):
+                raise BadModelOutput(f"{policy!r} did not return one entry per row.")
+        return _outcomes(scored, failures, len(batch))
+
+    def _checked(self, output: Any, n: int) -> tuple[Scored, dict[int, Failure]]:
+        """The model's output as plain columns; rows that are not finite are failures."""
+        columns = _as_columns(output, n)
+        failures: dict[int, Failure] = {}
+        raw = columns.pop(PROBABILITIES, None)
+        probabilities = None if raw is None else self._probabilities(raw, n)
+        if probabilities is not None:
+            for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)):
+                failures[int(i)] = _not_finite(PROBABILITIES)
+        plain = {
+            name: [_plain(v, name, i, failures) for i, v in enumerate(values)]
+            for name, values in columns.items()
+        }
+        if probabilities is not None and PREDICTION not in plain and self.classes:
+            best = np.nan_to_num(probabilities).argmax(axis=1)
+            plain = {PREDICTION: [self.classes[i] for i in best], **plain}
+        return Scored(plain, probabilities, self.classes, np.zeros(n, dtype=bool)), failures
+
+    def _probabilities(self, raw: Any, n: int) -> np.ndarray[Any, Any]:
+        try:
+            array = np.asarray(raw, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise BadModelOutput("probabilities are not an array of numbers.") from None
+        k = len(self.classes) or None
+        if array.ndim != 2 or len(array) != n or (k is not None and array.shape[1] != k):
+            raise BadModelOutput(
+                f"probabilities have shape {array.shape}, expected {(n, k or 'k')}."
+            )
+        return array
+
+    def _failure(self, error: BaseException) -> Failure:
+        detail = "".join(traceback.format_exception(error))
+        self._log(detail)
+        if isinstance(error, BadModelOutput):
+            return Failure("bad_model_output", f"The model's output is not usable: {error}", detail)
+        kind = type(error).__name__
+        return Failure("model_error", f"The model raised {kind} on this row.", detail)
+
+
+def _class_names(model: Any) -> tuple[Any, ...]:
+    classes = getattr(model, "classes_", None)
+    if classes is None:
+        return ()
+    return tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
+
+
+def _as_columns(output: Any, n: int) -> dict[str, Sequence[Any]]:
+    """The model's output as columns of n entries, whichever accepted form it has."""
+    if isinstance(output, np.ndarray) and output.ndim == 2:
+        columns: dict[str, Sequence[Any]] = {PROBABILITIES: output}  # type: ignore[dict-item]
+    elif hasattr(output, "to_dict") and hasattr(output, "columns"):  # a pandas DataFrame
+        columns = {str(name): output[name].tolist() for name in output.columns}
+    elif isinstance(output, Mapping):
+        columns = {str(name): values for name, values in output.items()}
+    elif isinstance(output, np.ndarray | list | tuple):
+        columns = {PREDICTION: output}  # type: ignore[dict-item]
+    else:
+        raise BadModelOutput(
+            f"it is a {type(output).__name__}; expected a dict of columns or an array with one "
+            "entry per row."
+        )
+    for name, values in columns.items():
+        size = len(values) if hasattr(values, "__len__") and not isinstance(values, str) else None
+        if size != n or isinstance(values, Mapping):
+            given = "no column" if size is None else f"{size} entries"
+            raise BadModelOutput(f"column {name!r} has {given}, expected {n}, one per row.")
+    if not columns:
+        raise BadModelOutput("it has no columns.")
+    return columns
+
+
+def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any:
+    """`value` as JSON knows it; a number that is not finite fails the row."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            failures.setdefault(row, _not_finite(name))
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(v, name, row, failures) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, name, row, failures) for k, v in value.items()}
+    raise BadModelOutput(
+        f"column {name!r} holds a {type(value).__name__}; expected texts, numbers, booleans, null, "
+        "and lists or mappings of these."
+    )
+
+
+def _not_finite(name: str) -> Failure:
+    return Failure(
+        "non_finite_output", f"The model gave a number that is not finite (NaN or inf) in {name!r}."
+    )
+
+
+def _outcomes(scored: Scored, failures: dict[int, Failure], n: int) -> Outcomes:
+    columns: dict[str, Sequence[Any]] = dict(scored.columns)
+    if scored.probabilities is not None:
+        values = scored.probabilities.tolist()
+        if scored.classes:
+            names = tuple(str(c) for c in scored.classes)
+            columns[PROBABILITIES] = ClassProbabilities(names, values)
+        else:
+            columns[PROBABILITIES] = values
+    abstained = frozenset(np.flatnonzero(scored.abstained).tolist()) - failures.keys()
+    return Outcomes(n, columns, failures, abstained)
+
+
+def _joined(first: Outcomes, second: Outcomes) -> Outcomes:
+    """The outcomes of two neighbouring batches as one; columns that only one has are null."""
+    n = first.size
+    columns: dict[str, Sequence[Any]] = {}
+    for name in dict.fromkeys([*first.columns, *second.columns]):
+        left = first.columns.get(name)
+        right = second.columns.get(name)
+        columns[name] = _joined_column(left, n, right, second.size)
+    failures = {**first.failures, **{i + n: f for i, f in second.failures.items()}}
+    return Outcomes(
+        n + second.size, columns, failures, first.abstained | {i + n for i in second.abstained}
+    )
+
+
+def _joined_column(
+    left: Sequence[Any] | None, n: int, right: Sequence[Any] | None, m: int
+) -> Sequence[Any]:
+    some = left if left is not None else right
+    if isinstance(some, ClassProbabilities):
+        empty = [0.0] * len(some.classes)
+        values = [
+            *(left.values if isinstance(left, ClassProbabilities) else [empty] * n),
+            *(right.values if isinstance(right, ClassProbabilities) else [empty] * m),
+        ]
+        return ClassProbabilities(some.classes, values)
+    return [
+        *(left if left is not None else [None] * n),
+        *(right if right is not None else [None] * m),
+    ]
