@@ -75,7 +75,7 @@ class Pipeline:
         if len(batch) == 1:
             return Outcomes(1, {}, {0: self._failure(error)})
         middle = len(batch) // 2
-        return _joined(
+        return joined(
             self._attempt(batch[:middle], policies), self._attempt(batch[middle:], policies)
         )
 
@@ -183,6 +183,17 @@ def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any
     )
 
 
+def plain_row(result: Mapping[str, Any]) -> tuple[dict[str, Any], Failure | None]:
+    """One result as plain values, and why it cannot be given if it holds NaN or inf.
+
+    Raises:
+        BadModelOutput: If it holds what JSON does not know.
+    """
+    failures: dict[int, Failure] = {}
+    value = {str(name): _plain(v, str(name), 0, failures) for name, v in result.items()}
+    return value, failures.get(0)
+
+
 def _not_finite(name: str) -> Failure:
     return Failure(
         "non_finite_output", f"The model gave a number that is not finite (NaN or inf) in {name!r}."
@@ -202,7 +213,7 @@ def _outcomes(scored: Scored, failures: dict[int, Failure], n: int) -> Outcomes:
     return Outcomes(n, columns, failures, abstained)
 
 
-def _joined(first: Outcomes, second: Outcomes) -> Outcomes:
+def joined(first: Outcomes, second: Outcomes) -> Outcomes:
     """The outcomes of two neighbouring batches as one; columns that only one has are null."""
     n = first.size
     columns: dict[str, Sequence[Any]] = {}

@@ -1,0 +1,132 @@
+"""Decides which waiting rows go together.
+
+Batching is pull: somebody who has a free replica takes what is waiting, so an idle service adds
+no delay and a busy one forms full batches by itself. The batcher has no clock, thread, socket or
+logger (time is an argument) and does not know what a row means, only how long it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+# Rows looked at when lengths are grouped: enough to fill a batch with likes, few enough to scan.
+WINDOW = 256
+
+
+class Waiter(Protocol):
+    """Whoever asked for a row."""
+
+    @property
+    def gone(self) -> bool:
+        """True when nobody waits for the answer any more."""
+        ...
+
+
+class Full(Exception):
+    """The rows do not fit the bound of the queue; none of them was taken."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One waiting row.
+
+    Attributes:
+        row: Its values in field order.
+        length: Characters of text, the measure of likeness.
+        arrived: When it came, in seconds of any monotonic clock.
+        deadline: When its answer is no longer wanted, on the same clock.
+        waiter: Who asked.
+        index: Position of the row among those its waiter asked for.
+        attempts: Replicas that died while they held it.
+    """
+
+    row: tuple[Any, ...]
+    length: int
+    arrived: float
+    deadline: float
+    waiter: Waiter
+    index: int
+    attempts: int = 0
+
+
+class Batcher:
+    """A bounded queue of rows that hands out batches.
+
+    The oldest row is part of every batch that is taken, so no row is overtaken for ever; the
+    others are the rows nearest to it in length, which saves padding.
+
+    Args:
+        max_batch_size: Most rows in one batch.
+        limit: Most rows waiting; may be changed while rows wait.
+        wait_s: Seconds that a batch which is not full waits for more rows.
+    """
+
+    def __init__(self, max_batch_size: int, limit: int, wait_s: float = 0.0) -> None:
+        self.max_batch_size = max_batch_size
+        self.limit = limit
+        self.wait_s = wait_s
+        self._waiting: dict[int, Entry] = {}  # in order of arrival
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, entries: list[Entry]) -> None:
+        """Adds all of `entries`, or none.
+
+        Raises:
+            Full: If they do not fit.
+        """
+        if len(self._waiting) + len(entries) > self.limit:
+            raise Full
+        for entry in entries:
+            self._waiting[next(self._numbers)] = entry
+
+    def ready_at(self) -> float | None:
+        """When the next batch may be taken, or null when nothing waits."""
+        if not self._waiting:
+            return None
+        if self.wait_s <= 0 or len(self._waiting) >= self.max_batch_size:
+            return -math.inf
+        return next(iter(self._waiting.values())).arrived + self.wait_s
+
+    def take(self, now: float, idle: int = 1) -> list[Entry]:
+        """Removes the next batch; empty when nothing is ready.
+
+        Rows whose waiter has gone or whose deadline has passed are dropped here, before they
+        cost a prediction.
+
+        Args:
+            now: The time.
+            idle: Free replicas, the one that takes included; what waits is spread over them.
+        """
+        ready = self.ready_at()
+        if ready is None or ready > now:
+            return []
+        window: list[tuple[int, Entry]] = []
+        for number, entry in list(itertools.islice(self._waiting.items(), WINDOW + 1)):
+            if entry.waiter.gone or entry.deadline <= now:
+                del self._waiting[number]
+            else:
+                window.append((number, entry))
+        if not window:
+            return self.take(now, idle) if self._waiting else []
+        size = min(self.max_batch_size, math.ceil(len(self._waiting) / max(idle, 1)))
+        if len(window) > size:
+            length = window[0][1].length
+            window = heapq.nsmallest(
+                size, window, key=lambda w: (w[0] != window[0][0], abs(w[1].length - length), w[0])
+            )
+        for number, _ in window:
+            del self._waiting[number]
+        return [entry for _, entry in window]
+
+    def drain(self) -> list[Entry]:
+        """Removes everything that waits."""
+        entries = list(self._waiting.values())
+        self._waiting.clear()
+        return entries

@@ -1,0 +1,258 @@
+"""Joins the queue of a deployment with its pool: every row that is asked gets one outcome.
+
+Rows that a replica held when it died are suspects: they are run again one at a time, and only
+while another replica stays healthy, so that a row which kills its replica cannot take the pool
+down. The dispatcher does not know HTTP, files or what a row means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+
+from salver.engine.batching import Batcher, Entry, Full
+from salver.engine.metrics import DeploymentMetrics
+from salver.engine.pool import Pool, Slot
+from salver.errors import DeadlineExceeded, NotReady, QueueFull, ReplicaDied, TooManyRows
+from salver.settings import DeploymentOptions
+from salver.types import Batch, Failure, Field, Outcome, Outcomes, text_length
+
+log = logging.getLogger("salver.dispatcher")
+
+MOST_ATTEMPTS = 2
+MIN_QUEUE_ROWS = 1024
+HANG_GRACE_S = 1.0  # after the last deadline of a batch, its replica is given up
+CRASHED = Failure("replica_crashed", "The row was given up: two replicas ended while they held it.")
+
+
+class Ticket:
+    """What one asker waits for: an outcome per row."""
+
+    __slots__ = ("_left", "_outcomes", "future", "gone")
+
+    def __init__(self, size: int, future: asyncio.Future[list[Outcome]]) -> None:
+        self.future = future
+        self.gone = False
+        self._outcomes: list[Outcome | None] = [None] * size
+        self._left = size
+
+    def fill(self, index: int, outcome: Outcome) -> None:
+        """Answers one row; a late second answer is dropped."""
+        if self.gone or self._outcomes[index] is not None:
+            return
+        self._outcomes[index] = outcome
+        self._left -= 1
+        if not self._left:
+            self.gone = True
+            if not self.future.done():
+                self.future.set_result(self._outcomes)  # type: ignore[arg-type]
+
+    def fail(self, error: Exception) -> None:
+        """Answers the asker with an error in place of outcomes."""
+        self.gone = True
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Dispatcher:
+    """The queue, the pool and the rows under way of one deployment; lives on one event loop.
+
+    Args:
+        name: Of the deployment.
+        fields: Of its rows.
+        options: How it is served.
+        pool: Its replicas.
+        metrics: Where to count.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fields: tuple[Field, ...],
+        options: DeploymentOptions,
+        pool: Pool,
+        metrics: DeploymentMetrics,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._name = name
+        self._fields = fields
+        self._options = options
+        self._pool = pool
+        self._metrics = metrics
+        bound = options.max_queued_requests or MIN_QUEUE_ROWS
+        self._batcher = Batcher(options.max_batch_size, bound, options.batch_wait_timeout_s)
+        self._suspects: deque[Entry] = deque()
+        self._suspect_is_running = False
+        self._rows_per_s = 0.0
+        self._asked: set[asyncio.Future[list[Outcome]]] = set()
+        self._pump_is_due = False
+        self._closed = False
+        pool.on_free = self._pump_soon
+
+    @property
+    def queued(self) -> int:
+        """Rows that wait."""
+        return len(self._batcher) + len(self._suspects)
+
+    async def ask(self, batch: Batch, timeout_s: float | None = None) -> list[Outcome]:
+        """See `salver.definition.Handle`."""
+        if not len(batch):
+            return []
+        timeout = self._options.request_timeout_s if timeout_s is None else timeout_s
+        ticket = self._admit(batch, timeout)
+        timer = self.loop.call_later(timeout, self._expire, ticket, timeout)
+        self._asked.add(ticket.future)
+        try:
+            return await ticket.future
+        finally:
+            ticket.gone = True  # also when the asker was cancelled: its rows are dropped
+            self._asked.discard(ticket.future)
+            timer.cancel()
+
+    def close(self) -> None:
+        """Refuses everything that waits; what runs is answered."""
+        self._closed = True
+        error = NotReady("The service is shutting down. Ask another instance, or again later.")
+        for entry in (*self._batcher.drain(), *self._suspects):
+            entry.waiter.fail(error)  # type: ignore[attr-defined]
+        self._suspects.clear()
+
+    async def drain(self) -> None:
+        """Returns when everybody who has asked was answered."""
+        if self._asked:
+            await asyncio.wait(self._asked)
+
+    def _admit(self, batch: Batch, timeout: float) -> Ticket:
+        if self._closed or not self._pool.slots:
+            raise NotReady(f"{self._name} is not running.")
+        now = self.loop.time()
+        ticket = Ticket(len(batch), self.loop.create_future())
+        entries = [
+            Entry(row, text_length(row), now, now + timeout, ticket, i)
+            for i, row in enumerate(batch.rows)
+        ]
+        if self._options.max_queued_requests is None:
+            self._batcher.limit = max(MIN_QUEUE_ROWS, int(self._rows_per_s * timeout))
+        try:
+            self._batcher.put(entries)
+        except Full:
+            raise self._refusal(len(entries)) from None
+        self._pump_soon()
+        return ticket
+
+    def _refusal(self, rows: int) -> Exception:
+        limit = self._batcher.limit
+        if rows > limit:
+            return TooManyRows(
+                f"The list holds {rows} rows, but the queue of {self._name} holds {limit} "
+                "(max_queued_requests). Send shorter lists."
+            )
+        seconds = math.ceil(len(self._batcher) / self._rows_per_s) if self._rows_per_s else 1
+        wait = min(max(1, seconds), 60)
+        return QueueFull(
+            f"The queue of {self._name} is full ({len(self._batcher)} of {limit} rows). Try again "
+            f"in {wait} s.",
+            wait,
+        )
+
+    def _expire(self, ticket: Ticket, timeout: float) -> None:
+        ticket.fail(
+            DeadlineExceeded(
+                f"No answer within {timeout:g} s. Try again later, or raise request_timeout_s."
+            )
+        )
+
+    def _pump_soon(self) -> None:
+        # Rows that arrive in the same turn of the loop are put together.
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Gives what waits to free replicas, until one of the two runs out."""
+        self._pump_is_due = False
+        while (idle := self._pool.idle) and (entries := self._next(idle)):
+            slot = self._pool.acquire()
+            assert slot is not None
+            self._dispatch(slot, entries)
+        if not idle or not len(self._batcher):
+            return
+        ready_at = self._batcher.ready_at()
+        if ready_at is not None and ready_at > self.loop.time():
+            self.loop.call_at(ready_at, self._pump_soon)
+
+    def _next(self, idle: int) -> list[Entry]:
+        while self._suspects and not self._suspects_must_wait():
+            entry = self._suspects.popleft()
+            if not entry.waiter.gone:
+                self._suspect_is_running = True
+                return [entry]
+        return self._batcher.take(self.loop.time(), idle)
+
+    def _suspects_must_wait(self) -> bool:
+        return self._suspect_is_running or self._pool.healthy < min(2, self._pool.size)
+
+    def _dispatch(self, slot: Slot, entries: list[Entry]) -> None:
+        started = self.loop.time()
+        future = slot.worker.run(Batch(self._fields, [entry.row for entry in entries]))
+        hang = None
+        if slot.worker.can_be_killed:
+            last = max(entry.deadline for entry in entries)
+            hang = self.loop.call_at(last + HANG_GRACE_S, self._give_up, slot)
+
+        def finish(done: asyncio.Future[Outcomes]) -> None:
+            if hang is not None:
+                hang.cancel()
+            self._finish(slot, entries, done, started)
+
+        future.add_done_callback(finish)
+
+    def _give_up(self, slot: Slot) -> None:
+        log.error(
+            "%s: replica %d (pid %d) did not answer in time; it is replaced.",
+            self._name,
+            slot.index,
+            slot.worker.pid,
+        )
+        self._pool.lost(slot)
+
+    def _finish(
+        self, slot: Slot, entries: list[Entry], done: asyncio.Future[Outcomes], started: float
+    ) -> None:
+        if entries[0].attempts:
+            self._suspect_is_running = False
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or isinstance(error, ReplicaDied):
+            self._pool.lost(slot)
+            self._suspect(entries)
+        elif error is not None:
+            log.error("%s: a batch could not be run: %r", self._name, error)
+            failed = Outcome(
+                None, Failure("internal_error", "The row could not be run.", repr(error))
+            )
+            for entry in entries:
+                entry.waiter.fill(entry.index, failed)  # type: ignore[attr-defined]
+        else:
+            slot.failures = 0
+            self._deliver(entries, done.result(), self.loop.time() - started)
+        self._pool.release(slot)
+        self._pump_soon()
+
+    def _deliver(self, entries: list[Entry], outcomes: Outcomes, seconds: float) -> None:
+        for i, entry in enumerate(entries):
+            entry.waiter.fill(entry.index, outcomes[i])  # type: ignore[attr-defined]
+        self._metrics.batch(len(entries), seconds)
+        rate = len(entries) / max(seconds, 1e-6) * max(self._pool.healthy, 1)
+        self._rows_per_s = 0.8 * self._rows_per_s + 0.2 * rate if self._rows_per_s else rate
+
+    def _suspect(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            entry.attempts += 1
+            if entry.waiter.gone:
+                continue
+            if entry.attempts >= MOST_ATTEMPTS:
+                entry.waiter.fill(entry.index, Outcome(None, CRASHED))  # type: ignore[attr-defined]
+            else:
+                self._suspects.append(entry)

@@ -1,0 +1,123 @@
+"""What crosses the socket between the engine and a child process.
+
+A frame is four bytes of length (unsigned, big-endian) and that many bytes of msgpack. Rows and
+results are plain values; nothing is ever unpickled. Frames do not know what they are for.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgpack
+
+from salver.types import Batch, ClassProbabilities, Failure, Field, Outcomes
+
+HEADER = struct.Struct(">I")
+MAX_FRAME_BYTES = 1 << 30
+_BIG_INTEGER = 1
+
+
+class BadFrame(Exception):
+    """Bytes that no replica sends."""
+
+
+def pack(message: Any) -> bytes:
+    """A message (plain values) as one frame."""
+    body: bytes = msgpack.packb(
+        message, use_bin_type=True, default=_extra, unicode_errors="surrogatepass"
+    )
+    if len(body) > MAX_FRAME_BYTES:
+        raise BadFrame(f"a frame of {len(body)} bytes; the most is {MAX_FRAME_BYTES}")
+    return HEADER.pack(len(body)) + body
+
+
+def unpack(body: bytes) -> Any:
+    """The message in the body of a frame."""
+    return msgpack.unpackb(
+        body,
+        raw=False,
+        strict_map_key=False,
+        ext_hook=_from_extra,
+        unicode_errors="surrogatepass",
+    )
+
+
+class FrameReader:
+    """Cuts a stream of bytes into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Messages that `data` completes.
+
+        Raises:
+            BadFrame: If a length is out of bounds.
+        """
+        self._buffer += data
+        while len(self._buffer) >= HEADER.size:
+            (length,) = HEADER.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise BadFrame(f"a frame announced {length} bytes; the most is {MAX_FRAME_BYTES}")
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(memoryview(self._buffer)[HEADER.size : end])
+            del self._buffer[:end]
+            yield unpack(body)
+
+
+def fields_as_message(fields: tuple[Field, ...]) -> list[list[Any]]:
+    """Field descriptions as plain values."""
+    return [[f.name, f.dtype, f.nullable] for f in fields]
+
+
+def batch_from_message(fields: tuple[Field, ...], rows: list[list[Any]]) -> Batch:
+    """A batch on the other side; its rows passed the schema before they were sent."""
+    return Batch(fields, [tuple(row) for row in rows])
+
+
+def outcomes_as_message(outcomes: Outcomes) -> dict[str, Any]:
+    """Outcomes as plain values; class names are sent once per batch, not once per row."""
+    columns = {
+        name: {"classes": column.classes, "values": column.values}
+        if isinstance(column, ClassProbabilities)
+        else list(column)
+        for name, column in outcomes.columns.items()
+    }
+    failures = {i: [f.code, f.message, f.detail, f.path] for i, f in outcomes.failures.items()}
+    return {
+        "size": outcomes.size,
+        "columns": columns,
+        "failures": failures,
+        "abstained": list(outcomes.abstained),
+    }
+
+
+def outcomes_from_message(message: Mapping[str, Any]) -> Outcomes:
+    """The inverse of `outcomes_as_message`."""
+    columns = {
+        name: ClassProbabilities(tuple(column["classes"]), column["values"])
+        if isinstance(column, dict)
+        else column
+        for name, column in message["columns"].items()
+    }
+    failures = {
+        i: Failure(code, text, detail, tuple(path))
+        for i, (code, text, detail, path) in message["failures"].items()
+    }
+    return Outcomes(message["size"], columns, failures, frozenset(message["abstained"]))
+
+
+def _extra(value: Any) -> Any:
+    if isinstance(value, int):  # beyond 64 bits
+        return msgpack.ExtType(_BIG_INTEGER, str(value).encode())
+    raise TypeError(f"a {type(value).__name__} cannot be sent to a replica")
+
+
+def _from_extra(code: int, data: bytes) -> Any:
+    if code == _BIG_INTEGER:
+        return int(data)
+    raise BadFrame(f"extension type {code}")

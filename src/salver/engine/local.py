@@ -1,0 +1,229 @@
+"""The embedded engine: all deployments of one service on this machine.
+
+It resolves checkpoints, starts replicas, and plugs a handle into every deployment. It does not
+know HTTP, files or the command line; it lives on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from typing import Any
+
+from salver.definition import Deployment, Handle
+from salver.engine.composed import ComposedHandle
+from salver.engine.devices import share_devices
+from salver.engine.dispatcher import Dispatcher
+from salver.engine.loading import Resolved, version_of
+from salver.engine.metrics import EngineMetrics
+from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
+from salver.engine.pool import Pool
+from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
+from salver.engine.resolution import resolve_all
+from salver.errors import NotReady, UnsupportedOption
+from salver.service import Service
+from salver.settings import DeploymentOptions, Overrides, available_cores
+
+log = logging.getLogger("salver.engine")
+
+
+class LocalEngine:
+    """Runs the deployments of a service on this machine.
+
+    Args:
+        service: What to run.
+        target: `module:attribute` by which a child process finds the service; null keeps all
+            replicas in threads, for definitions that live in a notebook.
+        overrides: Options given outside the code.
+
+    Raises:
+        UnsupportedOption: For an option that this engine cannot honour.
+    """
+
+    def __init__(
+        self, service: Service, target: str | None = None, overrides: Overrides | None = None
+    ) -> None:
+        self.service = service
+        self.target = target
+        self.metrics = EngineMetrics()
+        self.handles: dict[str, Handle] = {}
+        self.notes: list[str] = []
+        self._overrides = overrides or Overrides()
+        self._deployments = {
+            name: d.with_options(self._overrides.options_for(name, d.options))
+            for name, d in service.deployments.items()
+        }
+        self._pools: dict[str, Pool] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._resolved: dict[str, Resolved] = {}
+        self._versions: dict[str, str] = {}
+        self._stopping = False
+        for deployment in self._deployments.values():
+            self._check(deployment)
+
+    def deployment(self, name: str) -> Deployment:
+        """A deployment with its options as they are in force."""
+        return self._deployments[name]
+
+    async def start(self) -> None:
+        """Returns when every deployment has a replica that answered its golden examples.
+
+        Raises:
+            TrackingError: If a checkpoint cannot be found.
+            ReplicaStartFailed: If a model cannot be loaded or fails its examples; nothing is left
+                running then.
+        """
+        try:
+            self._resolved = dict(await resolve_all(self._deployments.values()))
+            models = [d for d in self._deployments.values() if not d.is_composed]
+            for deployment in models:
+                self._prepare(deployment)
+            await asyncio.gather(*(pool.start() for pool in self._pools.values()))
+        except BaseException:
+            await self.stop(0)
+            raise
+        for deployment in self._deployments.values():
+            if deployment.is_composed:
+                self.handles[deployment.name] = ComposedHandle(deployment)
+            # The module's own object is plugged in too: user routes and functions hold that one.
+            self.service.deployments[deployment.name].connect(self.handles[deployment.name])
+
+    async def stop(self, drain_s: float = 30.0) -> None:
+        """Lets what runs finish within `drain_s` seconds, then ends all replicas."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await asyncio.gather(*(d.drain() for d in self._dispatchers.values()))
+        for dispatcher in self._dispatchers.values():
+            dispatcher.close()
+        for deployment in self.service.deployments.values():
+            deployment.connect(None)
+        await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether every deployment can answer, and the state of all replicas."""
+        described = {name: self._described(name) for name in self._deployments}
+        ready = bool(self.handles) and all(d["ready"] for d in described.values())
+        return {"ready": ready and not self._stopping, "deployments": described}
+
+    def examples(self, name: str) -> list[dict[str, Any]]:
+        """Golden examples of a deployment with the results they had at start."""
+        return self._pools[name].examples if name in self._pools else []
+
+    def version(self, name: str) -> str:
+        """Digest of all that decides an answer of a deployment."""
+        if name not in self._versions:
+            deployment = self._deployments[name]
+            own = version_of(deployment, self._resolved.get(name, {}))
+            parts = [self.version(part.name) for part in deployment.parts]
+            self._versions[name] = "+".join([own, *parts])
+        return self._versions[name]
+
+    def checkpoints(self, name: str) -> Resolved:
+        """Path, digest and source of the checkpoints that a deployment uses."""
+        return self._resolved.get(name, {})
+
+    def offline_replica(self, name: str) -> OfflineReplica:
+        """The same replicas for an offline job, which brings its own batches."""
+        deployment = self._deployments[name]
+        if deployment.is_composed:
+            return ComposedReplica(self.handles[name])
+        if name not in self._pools:
+            raise NotReady(f"{name} is not running.")
+        return PoolReplica(self._pools[name], deployment.options.request_timeout_s)
+
+    def _prepare(self, deployment: Deployment) -> None:
+        name, options = deployment.name, deployment.options
+        kind, resolved = self._kind(deployment), self._resolved.get(name, {})
+        threads = self._threads(options)
+        devices = share_devices(options.num_replicas, options.num_gpus)
+
+        def make(index: int) -> Worker:
+            if kind == "thread":
+                return ThreadReplica(deployment, resolved)
+            assert self.target is not None
+            overrides = self._overrides.deployments.get(name, {})
+            birth = Birth(self.target, name, overrides, resolved, threads, devices(index))
+            return ProcessReplica(birth, deployment)
+
+        pool = Pool(name, make, options.num_replicas, options.startup_timeout_s)
+        metrics = self.metrics.of(name, lambda: dispatcher.queued, lambda: pool.healthy)
+        pool.on_restart = metrics.restart
+        dispatcher = Dispatcher(name, deployment.schema.fields, options, pool, metrics)
+        self._pools[name] = pool
+        self._dispatchers[name] = dispatcher
+        self.handles[name] = dispatcher
+        self.notes.append(
+            f"{name}: {options.num_replicas} {kind} replica(s) x {threads} thread(s), batches of "
+            f"up to {options.max_batch_size}"
+        )
+
+    def _kind(self, deployment: Deployment) -> str:
+        wanted = deployment.options.replica
+        importable = self.target is not None
+        if wanted == "process" and not importable:
+            raise UnsupportedOption(
+                f"{deployment.name} asks for replica='process', but its service is not importable "
+                "by module and name. Move it into a module, or use replica='thread'."
+            )
+        if wanted is None and not importable:
+            self.notes.append(
+                f"{deployment.name} runs in threads: its service is not importable by module and "
+                "name, so no child process can load it"
+            )
+        return wanted or ("process" if importable else "thread")
+
+    def _threads(self, options: DeploymentOptions) -> int:
+        if options.num_cpus is not None:
+            return max(1, math.floor(options.num_cpus))
+        models = [d for d in self._deployments.values() if not d.is_composed]
+        replicas: int = sum(d.options.num_replicas for d in models)
+        return max(1, available_cores() // replicas)
+
+    def _check(self, deployment: Deployment) -> None:
+        name, options = deployment.name, deployment.options
+        if options.autoscaling_config is not None or options.num_replicas == "auto":
+            raise UnsupportedOption(
+                f"{name}: autoscaling belongs to Ray; the embedded engine runs a fixed number of "
+                "replicas. Give num_replicas a number and remove autoscaling_config."
+            )
+        foreign = sorted(set(options.ray_actor_options) - {"num_cpus", "num_gpus"})
+        if foreign:
+            raise UnsupportedOption(
+                f"{name}: ray_actor_options {', '.join(foreign)} belong to Ray; the embedded engine "
+                "knows num_cpus and num_gpus only. Remove them."
+            )
+        if options.replica == "thread" and (options.num_cpus or options.num_gpus):
+            raise UnsupportedOption(
+                f"{name}: num_cpus and num_gpus are set per process, so replica='thread' cannot "
+                "honour them. Use replica='process', or remove them."
+            )
+        if deployment.is_composed and (options.policy is not None or options.examples):
+            raise UnsupportedOption(
+                f"{name} is a composed function: write its rule in the function; policy and "
+                "examples are for models."
+            )
+        if not deployment.is_composed:
+            share_devices(options.num_replicas, options.num_gpus)
+
+    def _described(self, name: str) -> dict[str, Any]:
+        deployment = self._deployments[name]
+        if deployment.is_composed:
+            parts = {part.name for part in deployment.parts}
+            ready = all(self._pools[p].healthy for p in parts if p in self._pools)
+            return {"ready": ready and name in self.handles, "parts": sorted(parts)}
+        pool = self._pools.get(name)
+        if pool is None:
+            return {"ready": False, "replicas": []}
+        return {
+            "ready": pool.healthy > 0,
+            "replicas": [slot.described() for slot in pool.slots],
+            "queued": self._dispatchers[name].queued,
+            "version": self.version(name),
+            "checkpoints": [
+                {"source": r.get("source"), "digest": r["digest"], "stale": bool(r.get("stale"))}
+                for r in self._resolved.get(name, {}).values()
+            ],
+        }

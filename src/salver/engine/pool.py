@@ -1,0 +1,236 @@
+"""Several replicas of one deployment: chooses a free one and replaces those that ended.
+
+The pool does not know the queue. Rows that a replica held when it died are its caller's
+business; a new replica is on its way by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from salver.engine.replica import Ready, Worker
+from salver.errors import ReplicaDied, ReplicaStartFailed
+from salver.types import Batch, Outcomes
+
+log = logging.getLogger("salver.pool")
+
+BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the n-th restart in a row
+WATCH_S = 0.5  # how often replicas are looked at that ended without closing their socket
+
+State = Literal["starting", "ready", "busy", "dead"]
+
+
+@dataclass(eq=False)
+class Slot:
+    """A place for one replica, kept while replicas come and go.
+
+    Attributes:
+        index: Number of the place, which decides devices.
+        worker: The replica there now.
+        state: What it is doing.
+        restarts: Replicas that ended here.
+        failures: Of these, how many ended without one good batch since.
+    """
+
+    index: int
+    worker: Worker
+    state: State = "starting"
+    restarts: int = 0
+    failures: int = 0
+
+    def described(self) -> dict[str, Any]:
+        """State for people and `/-/readyz`."""
+        return {"state": self.state, "pid": self.worker.pid, "restarts": self.restarts}
+
+
+class Pool:
+    """Replicas behind one interface.
+
+    Args:
+        name: Of the deployment, for logs.
+        make: Makes the replica of a place.
+        size: Number of replicas.
+        startup_timeout_s: Seconds within which a replica must be ready.
+
+    Attributes:
+        examples: Golden examples as the first replica answered them.
+        on_free: Called when a replica became free.
+        on_restart: Called when a replica ended and is replaced.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[int], Worker],
+        size: int,
+        startup_timeout_s: float,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.slots: list[Slot] = []
+        self.examples: list[dict[str, Any]] = []
+        self.on_free: Callable[[], None] = lambda: None
+        self.on_restart: Callable[[], None] = lambda: None
+        self._make = make
+        self._startup_timeout_s = startup_timeout_s
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    @property
+    def healthy(self) -> int:
+        """Replicas that are ready or at work."""
+        return sum(slot.state in ("ready", "busy") for slot in self.slots)
+
+    @property
+    def idle(self) -> int:
+        """Replicas that are free."""
+        return sum(slot.state == "ready" for slot in self.slots)
+
+    async def start(self) -> None:
+        """Starts all replicas; returns when the first is ready.
+
+        Raises:
+            ReplicaStartFailed: If one fails before any is ready; all are ended then.
+        """
+        self.slots = [Slot(i, self._make(i)) for i in range(self.size)]
+        starts = {self._spawn_task(self._start(slot)): slot for slot in self.slots}
+        done, pending = await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in done if task.exception() is not None]
+        if failed and len(failed) == len(done):
+            await self.stop()
+            raise failed[0].exception() or AssertionError
+        for task in (*failed, *pending):
+            self._replace_if_failed(task, starts[task])
+        self._spawn_task(self._watch())
+
+    def acquire(self) -> Slot | None:
+        """Takes a free replica, or null."""
+        for slot in self.slots:
+            if slot.state == "ready":
+                slot.state = "busy"
+                return slot
+        return None
+
+    def release(self, slot: Slot) -> None:
+        """Gives a replica back that was taken."""
+        if slot.state != "busy":
+            return  # it died meanwhile
+        slot.state = "ready"
+        self._freed()
+
+    def lost(self, slot: Slot) -> None:
+        """Says that a replica ended, or must; another takes its place."""
+        if slot.state == "dead" or self._stopping:
+            return
+        slot.state = "dead"
+        slot.worker.kill()
+        slot.restarts += 1
+        slot.failures += 1
+        self.on_restart()
+        log.warning("A replica of %s ended (pid %d); starting another.", self.name, slot.worker.pid)
+        self._spawn_task(self._restart(slot))
+
+    async def run(self, batch: Batch, timeout_s: float | None = None) -> Outcomes:
+        """Predicts on the next free replica; one that takes longer than `timeout_s` is replaced.
+
+        Raises:
+            ReplicaDied: If the replica ended instead of answering.
+        """
+        while (slot := self.acquire()) is None:
+            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(free)
+            try:
+                await free
+            except asyncio.CancelledError:
+                if free.done() and not free.cancelled():
+                    self._freed()  # pass the turn on
+                raise
+        try:
+            async with asyncio.timeout(timeout_s if slot.worker.can_be_killed else None):
+                outcomes = await slot.worker.run(batch)
+            slot.failures = 0
+            return outcomes
+        except TimeoutError:
+            self.lost(slot)
+            raise ReplicaDied(f"No answer within {timeout_s} s.") from None
+        except ReplicaDied:
+            self.lost(slot)
+            raise
+        finally:
+            self.release(slot)
+
+    async def stop(self) -> None:
+        """Ends all replicas."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        living = [slot for slot in self.slots if slot.state in ("ready", "busy")]
+        await asyncio.gather(*(slot.worker.stop() for slot in living))
+        for slot in self.slots:
+            if slot not in living:
+                slot.worker.kill()
+            slot.state = "dead"
+
+    async def _start(self, slot: Slot) -> None:
+        try:
+            async with asyncio.timeout(self._startup_timeout_s):
+                ready: Ready = await slot.worker.start()
+        except TimeoutError:
+            slot.worker.kill()
+            raise ReplicaStartFailed(
+                f"A replica of {self.name} was not ready after {self._startup_timeout_s:g} s. Load "
+                "less in __init__, or raise startup_timeout_s."
+            ) from None
+        log.info("%s: replica %d ready in %.1f s", self.name, slot.index, ready.load_s)
+        self.examples = self.examples or ready.examples
+        slot.state = "ready"
+        self._freed()
+
+    async def _restart(self, slot: Slot) -> None:
+        while True:
+            await asyncio.sleep(BACKOFF_S[min(slot.failures - 1, len(BACKOFF_S) - 1)])
+            slot.worker = self._make(slot.index)
+            slot.state = "starting"
+            try:
+                return await self._start(slot)
+            except ReplicaStartFailed as error:
+                slot.state = "dead"
+                slot.failures += 1
+                log.error("%s: replica %d did not start: %s", self.name, slot.index, error)
+
+    def _replace_if_failed(self, task: asyncio.Task[Any], slot: Slot) -> None:
+        def look(done: asyncio.Task[Any]) -> None:
+            if not done.cancelled() and done.exception() is not None:
+                log.error("%s: %s", self.name, done.exception())
+                self.lost(slot)
+
+        task.add_done_callback(look)
+
+    async def _watch(self) -> None:
+        # A child whose own children hold its socket open ends without an end of file.
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for slot in self.slots:
+                if slot.state in ("ready", "busy") and slot.worker.has_ended():
+                    self.lost(slot)
+
+    def _freed(self) -> None:
+        while self._waiting:
+            free = self._waiting.popleft()
+            if not free.done():
+                free.set_result(None)
+                return
+        self.on_free()
+
+    def _spawn_task(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

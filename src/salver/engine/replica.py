@@ -1,0 +1,339 @@
+"""Replicas of the embedded engine: a child process (the default) and a thread.
+
+Both are started once, answer batches until they are stopped, and raise `ReplicaDied` when they
+end instead of answering. A replica does not know the queue, nor what happens to its rows after
+it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from salver.definition import Deployment
+from salver.engine.frames import FrameReader, fields_as_message, outcomes_from_message, pack
+from salver.engine.loading import Loaded, Resolved, load
+from salver.errors import ReplicaDied, ReplicaStartFailed
+from salver.settings import child_environment
+from salver.types import Batch, Outcomes
+
+log = logging.getLogger("salver.replica")
+
+# Variables that set the threads of the libraries models compute with.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """All that a child process needs to load its deployment; plain values only.
+
+    Attributes:
+        target: `module:attribute` of the service.
+        deployment: Name of the deployment in it.
+        overrides: Options given outside the code.
+        resolved: Path and digest of each checkpoint.
+        threads: Math threads of the process.
+        devices: Value of `CUDA_VISIBLE_DEVICES`, or null to leave it.
+    """
+
+    target: str
+    deployment: str
+    overrides: Mapping[str, Any]
+    resolved: Resolved
+    threads: int
+    devices: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a replica says once it has answered its golden examples."""
+
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    load_s: float = 0.0
+
+
+class Worker(Protocol):
+    """A replica that the pool can start and end."""
+
+    @property
+    def pid(self) -> int:
+        """Process that computes."""
+        ...
+
+    @property
+    def can_be_killed(self) -> bool:
+        """True when a hang can be ended from outside."""
+        ...
+
+    async def start(self) -> Ready:
+        """Loads; returns when the golden examples were answered."""
+        ...
+
+    def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
+        """Predicts one batch; at most one at a time."""
+        ...
+
+    def has_ended(self) -> bool:
+        """True when it can answer nothing any more."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it at once; what it holds fails with `ReplicaDied`."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends it between two batches."""
+        ...
+
+
+class ProcessReplica:
+    """A child process that runs the pipeline; a crash or a leak in it cannot hurt the engine.
+
+    Args:
+        birth: What to load.
+        deployment: The same deployment as this process sees it.
+    """
+
+    can_be_killed = True
+
+    def __init__(self, birth: Birth, deployment: Deployment) -> None:
+        self._birth = birth
+        self._fields = deployment.schema.fields
+        self._name = deployment.name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: _Channel | None = None
+        self._lifeline: int | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    async def start(self) -> Ready:
+        """Spawns the child and waits until it has answered its golden examples.
+
+        Raises:
+            ReplicaStartFailed: With the child's own traceback.
+        """
+        ours, theirs = socket.socketpair()
+        lifeline_end, self._lifeline = os.pipe()
+        try:
+            self._process = await asyncio.get_running_loop().run_in_executor(
+                None, self._spawn, theirs, lifeline_end
+            )
+        finally:
+            theirs.close()
+            os.close(lifeline_end)
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, self._channel = await loop.create_unix_connection(_Channel, sock=ours)
+        started = time.monotonic()
+        try:
+            message = await self._channel.ask("load", self._load_message())
+        except ReplicaDied:
+            code = await loop.run_in_executor(None, self._process.wait)
+            self._release()
+            raise ReplicaStartFailed(
+                f"A replica of {self._name} ended with exit code {code} while it was loading. Its "
+                "own output above says why."
+            ) from None
+        except BaseException:  # cancelled: start took too long, or the service is ending
+            self.kill()
+            raise
+        if "error" in message:
+            self.kill()
+            raise ReplicaStartFailed(f"{self._name} could not be loaded.\n{message['error']}")
+        return Ready(message["examples"], time.monotonic() - started)
+
+    def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
+        assert self._channel is not None
+        return self._channel.ask("run", list(batch.rows), outcomes_from_message)
+
+    def has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> None:
+        if self._process and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._release()
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Closes the socket, upon which the child ends by itself; kills it after `grace_s`."""
+        process = self._process
+        self._release()
+        if process is None:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, process.wait, grace_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await loop.run_in_executor(None, process.wait)
+
+    def _spawn(self, theirs: socket.socket, lifeline_end: int) -> subprocess.Popen[bytes]:
+        threads = str(self._birth.threads)
+        changes = dict.fromkeys(THREAD_VARIABLES, threads)
+        if self._birth.threads == 1:
+            changes["TOKENIZERS_PARALLELISM"] = "false"
+        if self._birth.devices is not None:
+            changes["CUDA_VISIBLE_DEVICES"] = self._birth.devices
+        fds = (theirs.fileno(), lifeline_end)
+        return subprocess.Popen(
+            [sys.executable, "-m", "salver.engine.worker", *map(str, fds)],
+            pass_fds=fds,
+            env=child_environment(changes),
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the engine, which drains; kill() reaches grandchildren
+        )
+
+    def _load_message(self) -> dict[str, Any]:
+        return {
+            "target": self._birth.target,
+            "deployment": self._birth.deployment,
+            "overrides": dict(self._birth.overrides),
+            "resolved": {place: dict(r) for place, r in self._birth.resolved.items()},
+            "fields": fields_as_message(self._fields),
+            "sys_path": sys.path,
+        }
+
+    def _release(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+        if self._process is not None and self._process.poll() is None:
+            # Reaped off the loop, or it would stay a zombie.
+            asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+
+class _Channel(asyncio.Protocol):
+    """One question at a time over a socket; the answer is matched by its number."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Any]] = {}
+        self._closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for number, answer in self._reader.feed(data):
+                future, convert = self._waiting.pop(number, (None, None))
+                if future is not None and not future.done():
+                    future.set_result(convert(answer) if convert else answer)
+        except Exception:
+            log.exception("A replica sent a frame that cannot be read; it is replaced.")
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close()
+
+    def ask(self, kind: str, content: Any, convert: Any = None) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._closed or self._transport is None:
+            future.set_exception(ReplicaDied("The replica has ended."))
+            return future
+        number = next(self._numbers)
+        try:
+            frame = pack([number, kind, content])
+        except Exception as error:  # noqa: BLE001 - whatever cannot be sent concerns these rows only
+            future.set_exception(error)
+            return future
+        self._waiting[number] = (future, convert)
+        self._transport.write(frame)
+        return future
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._transport is not None:
+            self._transport.close()
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_exception(ReplicaDied("The replica ended while it held the batch."))
+        self._waiting.clear()
+
+
+class ThreadReplica:
+    """The pipeline in a thread of this process, for runtimes that release the GIL.
+
+    It shares the engine's memory and fate: a hang cannot be ended, and a crash ends all.
+
+    Args:
+        deployment: What to load.
+        resolved: Path and digest of each checkpoint.
+    """
+
+    can_be_killed = False
+
+    def __init__(self, deployment: Deployment, resolved: Resolved) -> None:
+        self._deployment = deployment
+        self._resolved = resolved
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"salver-{deployment.name}")
+        self._loaded: Loaded | None = None
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    async def start(self) -> Ready:
+        """Loads in the thread.
+
+        Raises:
+            ReplicaStartFailed: With the reason as its cause.
+        """
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        try:
+            self._loaded = await loop.run_in_executor(self._thread, self._load)
+        except ReplicaStartFailed:
+            raise
+        except Exception as error:
+            raise ReplicaStartFailed(
+                f"{self._deployment.name} could not be loaded: {error}"
+            ) from error
+        return Ready(self._loaded.examples, time.monotonic() - started)
+
+    def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
+        assert self._loaded is not None
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._thread, self._loaded.pipeline.run, batch)
+
+    def has_ended(self) -> bool:
+        return False
+
+    def kill(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._thread.shutdown)
+
+    def _load(self) -> Loaded:
+        return load(self._deployment, self._resolved, log.error)

@@ -1,0 +1,97 @@
+"""Turns checkpoint references into folders and digests, once per start, in a child process.
+
+MLflow is heavy to import and may hang; neither may happen to the process that serves. This
+module does not know MLflow, only the command that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from salver.definition import Deployment
+from salver.engine.loading import references
+from salver.errors import SalverError, TrackingError
+from salver.models.reference import CheckpointReference
+from salver.settings import child_environment
+
+log = logging.getLogger("salver.resolution")
+
+RESOLVE_TIMEOUT_S = 600  # a large checkpoint may have to be downloaded
+
+
+async def resolve_all(
+    deployments: Iterable[Deployment],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Path, digest and source of every checkpoint, by deployment and place.
+
+    Raises:
+        TrackingError: If the tracking server has no such checkpoint or does not answer.
+        CheckpointError: If what it has is not what its manifest says.
+    """
+    wanted = [
+        (deployment.name, place, reference)
+        for deployment in deployments
+        for place, reference in references(deployment).items()
+    ]
+    unique: dict[CheckpointReference, dict[str, Any]] = {ref: {} for _, _, ref in wanted}
+    if unique:
+        for reference, answer in zip(unique, await _ask(list(unique)), strict=True):
+            unique[reference] = _checked(answer)
+            if answer.get("stale"):
+                log.warning(
+                    "%r: the tracking server does not answer; using the cached copy.", reference
+                )
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, place, reference in wanted:
+        found.setdefault(name, {})[place] = unique[reference]
+    return found
+
+
+async def _ask(wanted: list[CheckpointReference]) -> list[dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "salver.models.resolve",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=child_environment({}),
+    )
+    question = json.dumps([reference.to_json() for reference in wanted]).encode()
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            out, _ = await process.communicate(question)
+    except TimeoutError:
+        process.kill()
+        raise TrackingError(
+            f"Resolving {wanted!r} took more than {RESOLVE_TIMEOUT_S} s. Check the tracking server."
+        ) from None
+    try:
+        answers: list[dict[str, Any]] = json.loads(out)
+    except ValueError:
+        raise TrackingError(
+            f"Resolving {wanted!r} ended with exit code {process.returncode} and no answer. Its own "
+            "output above says why."
+        ) from None
+    return answers
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" not in answer:
+        return answer
+    code, message = answer["error"]["code"], answer["error"]["message"]
+    raise _class_of(code)(message)
+
+
+def _class_of(code: str) -> type[SalverError]:
+    pending: list[type[SalverError]] = [SalverError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind
+        pending += kind.__subclasses__()
+    return TrackingError

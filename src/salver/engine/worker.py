@@ -1,0 +1,89 @@
+"""The child process of a `ProcessReplica`: loads one deployment and answers batches.
+
+Started as `python -m salver.engine.worker SOCKET LIFELINE` with two inherited file descriptors.
+It ends when either is closed, so it never outlives the engine. It does not know HTTP or files.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from salver.engine.frames import (
+    FrameReader,
+    batch_from_message,
+    outcomes_as_message,
+    pack,
+)
+from salver.types import Field
+
+
+def main() -> None:
+    """Serves the engine at the other end of the socket until it closes."""
+    descriptor, lifeline = int(sys.argv[1]), int(sys.argv[2])
+    for fd in (descriptor, lifeline):
+        os.set_inheritable(fd, False)  # what a model spawns must not keep them open
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    with socket.socket(fileno=descriptor) as channel:
+        _serve(channel)
+    # Models leave threads behind that do not end by themselves.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _end_with(lifeline: int) -> None:
+    """Ends the process when the engine has ended, however it ended."""
+    os.read(lifeline, 1)
+    os._exit(0)
+
+
+def _serve(channel: socket.socket) -> None:
+    questions = _questions(channel)
+    first = next(questions, None)
+    if first is None:
+        return  # the engine ended before it said what to load
+    number, _, birth = first
+    fields = tuple(Field(*f) for f in birth["fields"])
+    try:
+        loaded = _load(birth)
+    except BaseException:  # noqa: BLE001 - a constructor may raise anything; it is reported
+        channel.sendall(pack([number, {"error": traceback.format_exc()}]))
+        return
+    channel.sendall(pack([number, {"examples": loaded.examples}]))
+    for number, _, rows in questions:
+        outcomes = loaded.pipeline.run(batch_from_message(fields, rows))
+        channel.sendall(pack([number, outcomes_as_message(outcomes)]))
+
+
+def _load(birth: Mapping[str, Any]) -> Any:
+    sys.path[:] = birth["sys_path"]
+    from salver.engine import loading
+
+    deployment = loading.load_service(birth["target"]).deployments[birth["deployment"]]
+    options = deployment.options.replace(birth["overrides"], "the overrides")
+    return loading.load(deployment.with_options(options), birth["resolved"], _log)
+
+
+def _log(text: str) -> None:
+    sys.stderr.write(text if text.endswith("\n") else text + "\n")
+    sys.stderr.flush()
+
+
+def _questions(channel: socket.socket) -> Iterator[Any]:
+    reader = FrameReader()
+    while data := channel.recv(1 << 20):
+        yield from reader.feed(data)
+
+
+if __name__ == "__main__":
+    main()

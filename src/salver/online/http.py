@@ -1,0 +1,209 @@
+"""The HTTP server: carries one ASGI app in the running event loop, with limits on by default.
+
+`make_server` and `HttpLimits` are all that others need. How a connection is read stands in
+`http_protocol`, what is accepted in `http_rules`.
+
+This module does not know routes, models, API keys or `Origin`, where settings come from, TLS, or
+signals: its owner calls `stop()` or sets `should_exit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from salver.online.http_protocol import HttpProtocol
+from salver.online.http_rules import Hosts, HttpLimits
+
+__all__ = ["HttpLimits", "HttpServer", "make_server"]
+
+_log = logging.getLogger(__name__)
+
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+_BACKLOG = 2048  # connections that the kernel holds until they are accepted
+_MAX_TICK_S = 0.4  # between sweeps; a deadline is noticed two ticks late at most
+
+
+class HttpServer:
+    """One listening socket; made by `make_server`.
+
+    Attributes:
+        should_exit: Set it, from any thread, to end `serve()`.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limits: HttpLimits,
+        sock: socket.socket | None,
+        drain_s: float,
+    ) -> None:
+        self.should_exit = False
+        self._config = config
+        self._limits = limits
+        self._sock = sock
+        self._drain_s = drain_s
+        self._state = ServerState()
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use; known once the server has started.
+
+        Raises:
+            RuntimeError: It has not.
+        """
+        if self._sock is None:
+            raise RuntimeError("The server has no port before start().")
+        return int(self._sock.getsockname()[1])
+
+    async def start(self) -> None:
+        """Binds, starts the lifespan of the app, and listens.
+
+        Raises:
+            OSError: The address cannot be bound.
+            RuntimeError: The app failed to start.
+        """
+        sock = self._sock = self._sock or _bind(self._config.host, self._config.port)
+        if not self._config.loaded:
+            self._config.load()
+        self._lifespan = self._config.lifespan_class(self._config)
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            sock.close()
+            raise RuntimeError("The app failed to start; its log says why.")
+        self._set_date()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG)
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def serve(self) -> None:
+        """Starts, waits for `should_exit` or for being cancelled, and stops."""
+        await self.start()
+        try:
+            while not self.should_exit:  # noqa: ASYNC110 - set by a signal handler or a thread
+                await asyncio.sleep(0.1)
+        finally:
+            await self.stop()
+
+    async def stop(self, drain_s: float | None = None) -> None:
+        """Stops accepting, lets the requests that have begun finish, and closes everything.
+
+        Args:
+            drain_s: Seconds that requests get (default: as the server was made); the rest is
+                answered 503. The app's own shutdown gets what is left then, at least a second.
+        """
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        listener.close()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (self._drain_s if drain_s is None else drain_s)
+        await self._drain(end)
+        for task in self._state.tasks:
+            task.cancel()
+        await self._drain(loop.time() + 0.5)
+        for connection in self._connections():
+            connection.transport.abort()
+        self._sweeper.cancel()
+        try:
+            await asyncio.wait_for(self._lifespan.shutdown(), max(1.0, end - loop.time()))
+        except TimeoutError:
+            _log.error("The app's shutdown did not end in time")
+
+    async def _drain(self, end: float) -> None:
+        loop = asyncio.get_running_loop()
+        for connection in self._connections():
+            connection.shutdown()
+        state = self._state
+        while (state.connections or state.tasks) and loop.time() < end:  # noqa: ASYNC110 - rare
+            await asyncio.sleep(0.02)
+
+    async def _sweep(self) -> None:
+        limits = self._limits
+        shortest = min(
+            limits.header_timeout_s, limits.body_grace_s, limits.keep_alive_s, limits.write_stall_s
+        )
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(_MAX_TICK_S, shortest / 4))
+            self._set_date()
+            now = loop.time()
+            for connection in self._connections():
+                connection.sweep(now)
+
+    def _connect(self) -> asyncio.Protocol:
+        make = self._config.http_protocol_class
+        return make(self._config, self._state, self._lifespan.state)  # type: ignore[call-arg]
+
+    def _connections(self) -> list[HttpProtocol]:
+        return cast("list[HttpProtocol]", list(self._state.connections))
+
+    def _set_date(self) -> None:
+        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+
+
+def make_server(
+    app: Callable[..., Any],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: HttpLimits | None = None,
+    sock: socket.socket | None = None,
+    drain_s: float = 30.0,
+) -> HttpServer:
+    """A server for an ASGI 3 app. Nothing is bound before `start()`.
+
+    Args:
+        app: The ASGI app.
+        host: Address to bind: IPv4, IPv6 or a name. With `sock` it only tells which Host headers
+            are allowed by default.
+        port: Port to bind; 0 takes a free one.
+        limits: See `HttpLimits`.
+        sock: A bound socket to use instead; the server closes it.
+        drain_s: Seconds that requests get to finish when the server stops.
+    """
+    limits = limits or HttpLimits()
+    names = limits.allowed_hosts
+    if names is None:
+        names = (*_LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
+    protocol = functools.partial(HttpProtocol, limits=limits, hosts=Hosts(names))
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=cast("type[asyncio.Protocol]", protocol),
+        ws="none",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    return HttpServer(config, limits, sock, drain_s)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        told = f"Cannot listen on {host} port {port}: {exc.strerror}."
+        hint = "Choose an address of this machine and a free port (0 takes any)."
+        raise OSError(exc.errno, f"{told} {hint}") from exc

@@ -1,0 +1,317 @@
+"""One HTTP connection: uvicorn's httptools protocol with limits, deadlines and one last word.
+
+uvicorn keeps the hot path: parsing, the ASGI cycle, pipelining in order. This subclass refuses what
+is ambiguous, too big or too slow with one answer after the answers that are due, and then reads no
+further. Deadlines cost nothing per request: the server calls `sweep` several times a second, which
+compares what it sees with what it saw.
+
+This module does not know listening, signals, TLS, or what the app answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from salver.online import http_rules as rules
+from salver.online.http_rules import Refused
+
+_log = logging.getLogger("salver.online.http")
+
+_IDLE, _HEAD, _BODY, _REFUSED = range(4)  # where in a request the client is
+_SLICE_BYTES = 65_536  # parsed at a time, so that no limit is overrun by more
+_MAX_PIPELINED = 64  # requests waiting behind the one that is being answered
+_LINGER_S = 2.0  # input is thrown away meanwhile, lest a TCP reset destroys the last answer
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection; see the module."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        limits: rules.HttpLimits,
+        hosts: rules.Hosts,
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self.limits = limits
+        self.hosts = hosts
+        self._slice_bytes = min(_SLICE_BYTES, limits.max_header_bytes)
+        self._phase = _IDLE
+        self._messages = 0  # begun on this connection
+        self._split_head = 0  # the latest message whose head came in several slices
+        self._wire_bytes = 0  # received in the present phase, without the slice it began in
+        self._body_bytes = 0
+        self._active: RequestResponseCycle | None = None  # what the app is answering
+        self._last_word: bytes | None = None  # a refusal that waits for the answers before it
+        self._draining = False
+        # What the latest sweep found and since when; how many bytes had come by then.
+        self._seen: tuple[int, int, bool] | None = None
+        self._since = 0.0
+        self._wire_bytes_then = 0
+        self._unsent: tuple[float, int] | None = None  # since when how many bytes wait for a reader
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            busy = "The server holds as many connections as it may; try again later."
+            transport.write(self._render(Refused(503, rules.TOO_MANY_CONNECTIONS, busy)))
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        waiting = [cycle for cycle, _ in self.pipeline]
+        for cycle in (self._active, *waiting):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == _REFUSED:
+            return
+        if len(data) > self._slice_bytes:
+            for start in range(0, len(data), self._slice_bytes):
+                self.data_received(data[start : start + self._slice_bytes])
+            return
+        message, phase = self._messages, self._phase
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            self._ignore_upgrade(data[exc.args[0] :])
+        except httptools.HttpParserError as exc:
+            self._refuse(_reason(exc))
+        else:
+            if self._phase != _IDLE:
+                within = message == self._messages and phase == self._phase
+                self._check_unfinished(len(data) if within else 0)
+
+    def resume_writing(self) -> None:
+        self._unsent = None
+        super().resume_writing()
+
+    # Called by the parser, which stops at the first exception.
+
+    def on_message_begin(self) -> None:
+        self._messages += 1
+        self._phase = _HEAD
+        self._wire_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise rules.bad_request("CONNECT is for proxies; ask the server that is meant.")
+            return  # _ignore_upgrade comes here again
+        self._check_head()
+        super().on_headers_complete()
+        self._phase = _BODY
+        self._wire_bytes = self._body_bytes = 0
+        self.headers = []  # takes the trailers, which the app must not find among its headers
+        if self._draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self.limits.max_body_bytes:
+            raise rules.body_too_large("is longer", self.limits.max_body_bytes)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._phase == _HEAD:
+            return  # the parser skips the body of a request that offers an upgrade
+        self._phase = _IDLE
+        super().on_message_complete()
+
+    def _check_head(self) -> None:
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise rules.bad_request(f"HTTP/{version} is not spoken here; use HTTP/1.1.")
+        limits = self.limits
+        if len(self.url) > limits.max_url_bytes:
+            raise rules.url_too_long(limits)
+        # A head that came in one slice cannot be too long.
+        if len(self.headers) > limits.max_headers or (
+            self._split_head == self._messages and self._head_bytes() > limits.max_header_bytes
+        ):
+            raise rules.headers_too_large(limits)
+        rules.check_framing(version, self.headers, self.hosts, limits.max_body_bytes)
+        self.url = rules.origin_form(self.url, self.headers)
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            raise rules.bad_request(
+                f"More than {_MAX_PIPELINED} requests wait on this connection; await answers first."
+            )
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _check_unfinished(self, new_bytes: int) -> None:
+        """Bounds what a message may bring before its next part is complete."""
+        limits = self.limits
+        self._wire_bytes += new_bytes
+        if self._phase == _HEAD:
+            self._split_head = self._messages
+            if len(self.url) > limits.max_url_bytes:
+                self._refuse(rules.url_too_long(limits))
+            elif (
+                self._wire_bytes > limits.max_header_bytes or len(self.headers) > limits.max_headers
+            ):
+                self._refuse(rules.headers_too_large(limits))
+        elif self._phase == _BODY and self._wire_bytes > limits.max_body_bytes + _SLICE_BYTES:
+            # Few bytes in many chunks, long chunk extensions, or endless trailers.
+            self._refuse(rules.body_too_large("is longer on the wire", limits.max_body_bytes))
+
+    # Requests and answers.
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Reads the head again without the offer, then what followed it.
+
+        The parser takes all that follows an offer for another protocol: the body would be lost, or
+        read as the next request. Java's HttpClient offers h2c with every request.
+        """
+        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        head += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._phase = _IDLE
+        self.data_received(b"".join((*head, b"\r\n", rest)))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        self._active = cycle
+        task = self.loop.create_task(self._run(cycle, app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    async def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        if cycle.disconnected:  # refused in the same breath
+            return
+        failure = Refused(500, rules.INTERNAL_ERROR, "The server could not answer; report this id.")
+        try:
+            await app(cycle.scope, cycle.receive, cycle.send)
+        except asyncio.CancelledError:
+            failure = Refused(503, rules.NOT_READY, "The server is shutting down; try again.")
+        except (Exception, SystemExit):  # noqa: BLE001 - sys.exit() in a route ends no server
+            _log.exception("The app failed")
+        if not cycle.response_complete and not cycle.disconnected:
+            cycle.disconnected = True
+            self._active = None
+            self.pipeline.clear()
+            self._end(failure, answerable=not cycle.response_started)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._active = None
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_word is not None:
+            self._say_last_word()
+        elif self._phase == _BODY and self.expect_100_continue and not self._body_bytes:
+            # The client may send the body or skip it: nobody knows where its next request begins.
+            self.transport.close()
+
+    def _refuse(self, refused: Refused) -> None:
+        """Ends the connection because of the message that is being read."""
+        cycle = self.cycle
+        answerable = True
+        if self._phase == _BODY:  # the app may know of it already
+            answerable = not cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle is self._active:
+                self._active = None
+            elif self.pipeline:
+                self.pipeline.popleft()
+        self._end(refused, answerable)
+
+    def _end(self, refused: Refused, answerable: bool) -> None:
+        self._phase = _REFUSED
+        if not answerable:
+            self.transport.close()
+            return
+        self._last_word = self._render(refused)
+        if self._active is None:
+            self._say_last_word()
+
+    def _say_last_word(self) -> None:
+        if self._last_word is not None and not self.transport.is_closing():
+            self.transport.write(self._last_word)
+            self.transport.write_eof()
+        self._last_word = None
+
+    def _render(self, refused: Refused) -> bytes:
+        request_id = secrets.token_hex(8)
+        _log.info("Answered %d %s (request %s)", refused.status, refused.code, request_id)
+        return refused.render(request_id, self.server_state.default_headers)
+
+    # Called by the server.
+
+    def shutdown(self) -> None:
+        """Ends the connection once the requests that have begun are answered."""
+        self._draining = True
+        if self._active is not None:
+            self.cycle.keep_alive = False  # of the last one
+        elif self._phase != _HEAD:
+            self.transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Ends the connection if the client is overdue; `now` is the time of the loop, seconds."""
+        if self._reader_stalled(now):
+            self.transport.abort()
+            return
+        seen = (self._messages, self._phase, self._active is None)
+        if seen != self._seen or self.flow.read_paused:  # a paused client is not at fault
+            self._seen, self._since, self._wire_bytes_then = seen, now, self._wire_bytes
+        elif not self.transport.is_closing():
+            self._check_age(now - self._since, now)
+
+    def _check_age(self, age: float, now: float) -> None:
+        limits = self.limits
+        if self._phase == _HEAD:
+            if age >= limits.header_timeout_s:
+                self._refuse(rules.timed_out(f"No complete head in {age:.0f} s; send it at once."))
+        elif self._phase == _BODY:
+            if age >= limits.body_grace_s:
+                brought = self._wire_bytes - self._wire_bytes_then
+                self._since, self._wire_bytes_then = now, self._wire_bytes
+                if brought < limits.body_min_bytes_per_s * limits.body_grace_s:
+                    told = f"The body brought {brought} bytes in {age:.0f} s; send it faster."
+                    self._refuse(rules.timed_out(told))
+        elif self._active is None:
+            idle_s = limits.keep_alive_s if self._messages else limits.header_timeout_s
+            if age >= (_LINGER_S if self._phase == _REFUSED else idle_s):
+                self.transport.close()
+
+    def _reader_stalled(self, now: float) -> bool:
+        size = self.transport.get_write_buffer_size()
+        if size == 0:
+            self._unsent = None
+            return False
+        least = self.limits.body_min_bytes_per_s * self.limits.write_stall_s
+        if self._unsent is None or not 0 <= self._unsent[1] - size < least:
+            self._unsent = (now, size)
+        return now - self._unsent[0] >= self.limits.write_stall_s
+
+
+def _reason(error: httptools.HttpParserError) -> Refused:
+    """The exception of a callback, or what the parser itself says."""
+    cause = error.__context__
+    if isinstance(cause, Refused):
+        return cause
+    if cause is not None:
+        _log.error("A parser callback failed", exc_info=cause)
+    return rules.bad_request(f"This is not HTTP/1.1 ({error}); send a well-formed request.")
