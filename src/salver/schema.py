@@ -16,12 +16,14 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import from_json, to_json
 
 from salver.errors import ConfigError, InvalidInput, TooManyRows
 from salver.types import Batch, Dtype, Failure, Field, Row
 
-MAX_DEPTH = 64  # levels of nesting in one body
+MAX_DEPTH = 64  # levels of nesting in one row
 MAX_PROBLEMS = 100  # named in one answer
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -62,7 +64,8 @@ class Schema:
     """
 
     def __init__(self, model: type[BaseModel]) -> None:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        is_model = isinstance(model, type) and issubclass(model, BaseModel)
+        if not is_model or issubclass(model, RootModel):
             raise ConfigError(
                 f"input= was given {model!r}; it takes a pydantic model that describes one row, "
                 "for example: class Project(BaseModel): title: str"
@@ -71,21 +74,33 @@ class Schema:
             raise ConfigError(
                 f"The input model {model.__name__} has no fields. Declare at least one."
             )
+        infos = model.model_fields
+        by_name = model.model_config.get("populate_by_name") or model.model_config.get(
+            "validate_by_name"
+        )
         self.model = model
-        self.fields = tuple(_field(n, info.annotation) for n, info in model.model_fields.items())
-        self.required = tuple(n for n, info in model.model_fields.items() if info.is_required())
-        self._names = {info.alias or n: n for n, info in model.model_fields.items()}
+        self.fields = tuple(_field(name, info) for name, info in infos.items())
+        self._spellings = {n: _spellings(n, info, bool(by_name)) for n, info in infos.items()}
+        self.required = tuple(self._spellings[n][0] for n, i in infos.items() if i.is_required())
         self._one: TypeAdapter[BaseModel] = TypeAdapter(model)
         self._many: TypeAdapter[list[BaseModel]] = TypeAdapter(list[model])  # type: ignore[valid-type]
         self._extract = tuple(
-            _extractor(f, info.annotation)
-            for f, info in zip(self.fields, model.model_fields.values(), strict=True)
+            _extractor(f, self._spellings[f.name][0], infos[f.name].annotation) for f in self.fields
         )
+        self._cells = {
+            spelling: (f, TypeAdapter(_KINDS.get(f.dtype, infos[f.name].annotation)))
+            for f in self.fields
+            for spelling in self._spellings[f.name]
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the fields as they stand in a row of input."""
-        return tuple(self._names)
+        return tuple(spellings[0] for spellings in self._spellings.values())
+
+    @property
+    def _forbids_others(self) -> bool:
+        return self.model.model_config.get("extra") == "forbid"
 
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema of one row."""
@@ -95,7 +110,8 @@ class Schema:
         """Rows of a request body: one object, or a list of objects.
 
         Raises:
-            InvalidInput: If the body is no JSON, or any row is refused; names every bad field.
+            InvalidInput: If the body is no JSON, or any row is refused; names every bad row, and
+                the first `MAX_PROBLEMS` bad fields.
             TooManyRows: If a list holds more than `max_rows`.
         """
         data = _load(body)
@@ -114,8 +130,8 @@ class Schema:
         try:
             valid = adapter.validate_json(body, strict=True)
             rows = [self._row(one) for one in (valid if is_list else [valid])]
-        except (ValidationError, _OutOfRange):
-            raise self._refusal(data, is_list) from None
+        except (ValidationError, _Unfit):
+            raise self._refusal(from_json(body), is_list) from None
         return ParsedBody(Batch(self.fields, rows), is_list)
 
     def check_json_line(
@@ -130,58 +146,89 @@ class Schema:
             return data, self._row(self._one.validate_json(line, strict=True))
         except InvalidInput as error:
             return None, Failure(error.code, error.message)
-        except ValidationError as error:
+        except (ValidationError, _Unfit) as error:
             return data, _failure(_problems(error))
-        except _OutOfRange as error:
-            return data, error.failure
 
-    def check_rows(self, rows: Iterable[Row], *, text: bool = False) -> Checked:
+    def check_rows(self, rows: Iterable[Row | BaseModel], *, text: bool = False) -> Checked:
         """Checks rows given as mappings; a refused row never hurts its neighbours.
 
         Args:
-            rows: The rows; unknown keys are ignored unless the model forbids them.
+            rows: The rows, of JSON values or of Python's own (a date, a member of an enum), or
+                instances of a model; unknown keys are ignored unless the model forbids them.
             text: True when all values are texts, as in a CSV file: "5" is then a number, and an
                 empty text is a missing value for every field that is no string.
         """
-        given = list(rows)
-        if not text:
-            try:
-                valid = self._many.validate_python(given, strict=True)
-                batch = Batch(self.fields, [self._row(one) for one in valid])
-                return Checked(batch, list(range(len(given))), {})
-            except (ValidationError, _OutOfRange):
-                pass  # some row is bad: go one by one to find which
+        given = [self._from_text(row) if text else self._plainly(row) for row in rows]
+        try:
+            valid = (
+                self._many.validate_json(_to_json(given), strict=True)
+                if text
+                else self._many.validate_python(given, strict=True)
+            )
+            batch = Batch(self.fields, [self._row(one) for one in valid])
+            return Checked(batch, list(range(len(given))), {})
+        except (ValidationError, _Unfit):
+            pass  # some row is bad: go one by one to find which
         passed: list[tuple[Any, ...]] = []
         positions: list[int] = []
         rejected: dict[int, Failure] = {}
         for i, row in enumerate(given):
-            result = self._check_one(row, text)
-            if isinstance(result, Failure):
-                rejected[i] = result
-            else:
-                passed.append(result)
+            try:
+                passed.append(self._row(self._validated(row, text)))
                 positions.append(i)
+            except (ValidationError, _Unfit) as error:
+                rejected[i] = _failure(_problems(error))
         return Checked(Batch(self.fields, passed), positions, rejected)
 
-    def _check_one(self, row: Row, text: bool) -> tuple[Any, ...] | Failure:
-        try:
-            if text:
-                return self._row(self._one.validate_strings(self._without_blanks(row), strict=True))
-            return self._row(self._one.validate_python(row, strict=True))
-        except ValidationError as error:
-            return _failure(_problems(error))
-        except _OutOfRange as error:
-            return error.failure
+    def _validated(self, row: Any, text: bool) -> BaseModel:
+        if not text:
+            try:
+                return self._one.validate_python(row, strict=True)
+            except ValidationError as error:
+                # A date or an enum's value as JSON has it is refused as Python, and passes as JSON.
+                if any(_fault(d["input"]) for d in error.errors(include_url=False)):
+                    raise
+        return self._one.validate_json(_to_json(row), strict=True)
 
-    def _without_blanks(self, row: Row) -> dict[str, Any]:
-        strings = {
-            name for name, f in zip(self._names, self.fields, strict=True) if f.dtype == "string"
-        }
-        return {k: v for k, v in row.items() if k in self._names and (v != "" or k in strings)}
+    def _plainly(self, row: Any) -> Any:
+        if isinstance(row, BaseModel):
+            return {self._spellings.get(name, (name,))[0]: value for name, value in row}
+        return dict(row) if isinstance(row, Mapping) else row
+
+    def _from_text(self, row: Any) -> Any:
+        """A row of texts as JSON values; a text that is none for its field stays, to be refused."""
+        if not isinstance(row, Mapping):
+            return row
+        values: dict[Any, Any] = {}
+        for name, text in row.items():
+            field, cell = self._cells.get(name, (None, None))
+            if field is None or cell is None:
+                if self._forbids_others:
+                    values[name] = text
+            elif field.dtype == "string" and text is not None:
+                values[name] = text
+            elif text in ("", None):
+                if field.nullable and name in self.required:
+                    values[name] = None
+            else:
+                values[name] = _cell_value(cell, text)
+        return values
 
     def _row(self, one: BaseModel) -> tuple[Any, ...]:
         values = one.__dict__
-        return tuple([extract(values) for extract in self._extract])
+        try:
+            return tuple([extract(values) for extract in self._extract])
+        except _Unfit:
+            raise _Unfit(self._faults(values)) from None
+
+    def _faults(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        problems: list[dict[str, Any]] = []
+        for extract in self._extract:
+            try:
+                extract(values)
+            except _Unfit as error:
+                problems += error.problems
+        return problems
 
     def _refusal(self, data: Any, is_list: bool) -> InvalidInput:
         # Rows are looked at again one by one, so that every bad one is named, also those that
@@ -190,20 +237,12 @@ class Schema:
         bad: list[int] = []
         for i, row in enumerate(data if is_list else [data]):
             try:
-                self._row(self._one.validate_json(orjson.dumps(row), strict=True))
-            except ValidationError as error:
+                self._row(self._one.validate_json(to_json(row), strict=True))
+            except (ValidationError, _Unfit) as error:
                 bad.append(i)
                 problems += _problems(error, (i,) if is_list else ())
-            except _OutOfRange as error:
-                bad.append(i)
-                path = ([i] if is_list else []) + list(error.failure.path)
-                problems.append({"path": path, "message": error.failure.message, "type": "range"})
-            except TypeError:  # an integer above 64 bits cannot be written back
-                bad.append(i)
-                path = [i] if is_list else []
-                problems.append({"path": path, "message": "a number is too large", "type": "range"})
         which = (
-            f"{len(bad)} of {len(data)} rows were refused: {_some(bad)}."
+            f"{len(bad)} of {len(data)} rows were refused: {', '.join(map(str, bad))}."
             if is_list
             else "The row was refused."
         )
@@ -211,25 +250,11 @@ class Schema:
         return InvalidInput(f"{which} {hint}", problems[:MAX_PROBLEMS])
 
 
-class _OutOfRange(Exception):
-    def __init__(self, name: str, message: str) -> None:
-        self.failure = Failure("invalid_input", message, path=(name,))
+class _Unfit(Exception):
+    """Values that passed the model, but do not fit a column."""
 
-
-def _field(name: str, annotation: Any) -> Field:
-    inner, nullable = _unwrap(annotation)
-    dtype: Dtype = "object"
-    if get_origin(inner) is Literal:
-        kinds = {type(v) for v in get_args(inner)}
-        inner = kinds.pop() if len(kinds) == 1 else object
-    if isinstance(inner, type):
-        if issubclass(inner, Enum):
-            inner = type(next(iter(inner)).value)
-        for kind, name_of_kind in _DTYPES:
-            if issubclass(inner, kind):
-                dtype = name_of_kind
-                break
-    return Field(name, dtype, nullable)
+    def __init__(self, problems: list[dict[str, Any]]) -> None:
+        self.problems = problems
 
 
 _DTYPES: tuple[tuple[type, Dtype], ...] = (
@@ -238,6 +263,33 @@ _DTYPES: tuple[tuple[type, Dtype], ...] = (
     (int, "int64"),
     (float, "float64"),
 )
+_KINDS: dict[Dtype, type] = {dtype: kind for kind, dtype in _DTYPES}
+
+
+def _field(name: str, info: FieldInfo) -> Field:
+    inner, nullable = _unwrap(info.annotation)
+    members = _members(inner)
+    if members:
+        kinds = {type(m) for m in members}
+        nullable = nullable or NoneType in kinds
+        inner = kinds.pop() if len(kinds - {NoneType}) == len(kinds) == 1 else object
+    dtypes = (d for kind, d in _DTYPES if isinstance(inner, type) and issubclass(inner, kind))
+    return Field(name, next(dtypes, "object"), nullable or info.default is None)
+
+
+def _members(kind: Any) -> list[Any]:
+    """The values that a literal or an enum lists; none for any other type."""
+    if get_origin(kind) is Literal:
+        return [m.value if isinstance(m, Enum) else m for m in get_args(kind)]
+    return [m.value for m in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
+
+
+def _spellings(name: str, info: FieldInfo, by_name: bool) -> tuple[str, ...]:
+    """The keys under which a row may hold a field, the usual one first."""
+    alias = info.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
+    keys = [str(c.path[0]) if isinstance(c, AliasPath) else c for c in choices]
+    return tuple(dict.fromkeys([*keys, name] if by_name else keys))
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:
@@ -250,30 +302,69 @@ def _unwrap(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _extractor(field: Field, annotation: Any) -> Callable[[Mapping[str, Any]], Any]:
+def _extractor(field: Field, spelling: str, annotation: Any) -> Callable[[Mapping[str, Any]], Any]:
     """Takes one field's value from a validated model, as a plain Python value."""
     name = field.name
 
-    def plain(values: Mapping[str, Any]) -> Any:
-        return values[name]
-
-    def number(values: Mapping[str, Any]) -> Any:
-        value = values[name]
-        if value is None or INT64_MIN <= value <= INT64_MAX:
+    def checked(value: Any) -> Any:
+        fault = _fault(value)
+        if fault is None:
             return value
-        raise _OutOfRange(name, "Input should fit a 64-bit integer")
+        raise _Unfit([{"path": [spelling], "message": fault, "type": "range"}])
 
-    def real(values: Mapping[str, Any]) -> Any:
-        value = values[name]
-        if value is None or math.isfinite(value):
-            return value
-        raise _OutOfRange(name, "Input should be a finite number")
+    def dumped(values: Mapping[str, Any]) -> Any:
+        try:
+            return checked(adapter.dump_python(values[name], mode="json"))
+        except (ValueError, RecursionError):  # pydantic's errors for what JSON cannot hold
+            return checked(...)
 
     inner, _ = _unwrap(annotation)
-    if (isinstance(inner, type) and issubclass(inner, Enum)) or field.dtype == "object":
+    if field.dtype == "object" or _members(inner):
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        return lambda values: adapter.dump_python(values[name], mode="json")
-    return {"int64": number, "float64": real}.get(field.dtype, plain)
+        return dumped
+    return lambda values: checked(values[name])
+
+
+def _fault(value: Any, depth: int = 1) -> str | None:
+    """Why a column cannot hold `value`; null for a JSON value within the bounds."""
+    if isinstance(value, str):
+        return None if value.isascii() or _is_unicode(value) else "Input should be valid Unicode"
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        in_range = INT64_MIN <= value <= INT64_MAX
+        return None if in_range else "Input should fit a 64-bit integer"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "Input should be a finite number"
+    if not isinstance(value, list | dict):
+        return "Input should be a JSON value"
+    if depth > MAX_DEPTH:
+        return f"Input should be nested at most {MAX_DEPTH} levels deep"
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return next(filter(None, (_fault(part, depth + 1) for part in parts)), None)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
+
+
+def _cell_value(cell: TypeAdapter[Any], text: Any) -> Any:
+    try:
+        return cell.dump_python(cell.validate_strings(text), mode="json")
+    except ValueError:
+        return text
+
+
+def _to_json(value: Any) -> bytes:
+    try:
+        return to_json(value)
+    except ValueError as error:
+        message = "Input should hold JSON values in valid Unicode only"
+        raise _Unfit([{"path": [], "message": message, "type": "json"}]) from error
 
 
 def _load(body: bytes) -> Any:
@@ -287,7 +378,7 @@ def _load(body: bytes) -> Any:
         ) from None
     # Every key has a colon of its own, so as many colons as keys prove that no key was lost;
     # a colon inside a text only costs the slower look.
-    if body.count(b":") != _count_keys(data, 0):
+    if body.count(b":") != _count_keys(data, -1 if isinstance(data, list) else 0):
         _refuse_duplicates(body)
     return data
 
@@ -295,7 +386,7 @@ def _load(body: bytes) -> Any:
 def _count_keys(value: Any, depth: int) -> int:
     if depth > MAX_DEPTH:
         raise InvalidInput(
-            f"The body is nested more than {MAX_DEPTH} levels deep. Flatten it.",
+            f"A row is nested more than {MAX_DEPTH} levels deep. Flatten it.",
             [{"path": [], "message": "nested too deep", "type": "too_deep"}],
         )
     if isinstance(value, dict):
@@ -322,7 +413,11 @@ def _refuse_duplicates(body: bytes) -> None:
     json.loads(body, object_pairs_hook=pairs, parse_int=str)
 
 
-def _problems(error: ValidationError, prefix: tuple[int, ...] = ()) -> list[dict[str, Any]]:
+def _problems(
+    error: ValidationError | _Unfit, prefix: tuple[int, ...] = ()
+) -> list[dict[str, Any]]:
+    if isinstance(error, _Unfit):
+        return [{**p, "path": [*prefix, *p["path"]]} for p in error.problems]
     details = error.errors(include_url=False, include_input=False, include_context=False)
     return [{"path": [*prefix, *d["loc"]], "message": d["msg"], "type": d["type"]} for d in details]
 
@@ -331,11 +426,6 @@ def _failure(problems: Sequence[dict[str, Any]]) -> Failure:
     first = problems[0]
     text = "; ".join(f"{'.'.join(map(str, p['path'])) or 'row'}: {p['message']}" for p in problems)
     return Failure("invalid_input", text, path=tuple(first["path"]))
-
-
-def _some(indices: Sequence[int]) -> str:
-    shown = ", ".join(map(str, indices[:20]))
-    return shown + (f" and {len(indices) - 20} more" if len(indices) > 20 else "")
 
 
 def _json_type(value: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 
 from salver.engine.batching import Batcher, Entry, Full
@@ -125,8 +126,9 @@ class Dispatcher:
             await asyncio.wait(self._asked)
 
     def _admit(self, batch: Batch, timeout: float) -> Ticket:
-        if self._closed or not self._pool.slots:
-            raise NotReady(f"{self._name} is not running.")
+        if self._closed or not self._pool.was_ready:
+            state = "shutting down" if self._closed else "still loading"
+            raise NotReady(f"{self._name} is {state}. Try again later.")
         now = self.loop.time()
         ticket = Ticket(len(batch), self.loop.create_future())
         entries = [
@@ -195,7 +197,7 @@ class Dispatcher:
         return self._suspect_is_running or self._pool.healthy < min(2, self._pool.size)
 
     def _dispatch(self, slot: Slot, entries: list[Entry]) -> None:
-        started = self.loop.time()
+        started = time.perf_counter()  # the loop's clock may tick in milliseconds
         future = slot.worker.run(Batch(self._fields, [entry.row for entry in entries]))
         hang = None
         if slot.worker.can_be_killed:
@@ -236,7 +238,7 @@ class Dispatcher:
                 entry.waiter.fill(entry.index, failed)  # type: ignore[attr-defined]
         else:
             slot.failures = 0
-            self._deliver(entries, done.result(), self.loop.time() - started)
+            self._deliver(entries, done.result(), time.perf_counter() - started)
         self._pool.release(slot)
         self._pump_soon()
 

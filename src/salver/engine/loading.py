@@ -13,6 +13,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ class Loaded:
     examples: list[dict[str, Any]]
 
 
+_is_loading = ContextVar("is_loading", default=False)
+
+
+def is_loading() -> bool:
+    """True while the module of a target is being imported by `load_service`."""
+    return _is_loading.get()
+
+
 def load_service(target: str) -> Service:
     """The service at `module:attribute` or `path/to/file.py:attribute`.
 
@@ -52,7 +61,11 @@ def load_service(target: str) -> Service:
         raise TargetNotFound(
             f"The target was given as {target!r}; it takes MODULE:NAME, for example service:service."
         )
-    module = _import(module_name, target)
+    token = _is_loading.set(True)
+    try:
+        module = _import(module_name, target)
+    finally:
+        _is_loading.reset(token)
     found = getattr(module, attribute, None)
     if found is None:
         raise TargetNotFound(

@@ -22,7 +22,7 @@ from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
 from salver.engine.pool import Pool
 from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
-from salver.errors import NotReady, UnsupportedOption
+from salver.errors import UnsupportedOption
 from salver.service import Service
 from salver.settings import DeploymentOptions, Overrides, available_cores
 
@@ -37,6 +37,9 @@ class LocalEngine:
         target: `module:attribute` by which a child process finds the service; null keeps all
             replicas in threads, for definitions that live in a notebook.
         overrides: Options given outside the code.
+
+    Must be made on the event loop that it will live on. Deployments refuse with `NotReady` until
+    it has started.
 
     Raises:
         UnsupportedOption: For an option that this engine cannot honour.
@@ -62,6 +65,11 @@ class LocalEngine:
         self._stopping = False
         for deployment in self._deployments.values():
             self._check(deployment)
+            if not deployment.is_composed:
+                self._prepare(deployment)
+        for deployment in self._deployments.values():
+            if deployment.is_composed:
+                self.handles[deployment.name] = ComposedHandle(deployment)
 
     def deployment(self, name: str) -> Deployment:
         """A deployment with its options as they are in force."""
@@ -77,18 +85,12 @@ class LocalEngine:
         """
         try:
             self._resolved = dict(await resolve_all(self._deployments.values()))
-            models = [d for d in self._deployments.values() if not d.is_composed]
-            for deployment in models:
-                self._prepare(deployment)
             await asyncio.gather(*(pool.start() for pool in self._pools.values()))
         except BaseException:
             await self.stop(0)
             raise
-        for deployment in self._deployments.values():
-            if deployment.is_composed:
-                self.handles[deployment.name] = ComposedHandle(deployment)
-            # The module's own object is plugged in too: user routes and functions hold that one.
-            self.service.deployments[deployment.name].connect(self.handles[deployment.name])
+        for name, deployment in self.service.deployments.items():
+            deployment.connect(self.handles[name])
 
     async def stop(self, drain_s: float = 30.0) -> None:
         """Lets what runs finish within `drain_s` seconds, then ends all replicas."""
@@ -105,7 +107,7 @@ class LocalEngine:
     def readiness(self) -> dict[str, Any]:
         """Whether every deployment can answer, and the state of all replicas."""
         described = {name: self._described(name) for name in self._deployments}
-        ready = bool(self.handles) and all(d["ready"] for d in described.values())
+        ready = all(d["ready"] for d in described.values())
         return {"ready": ready and not self._stopping, "deployments": described}
 
     def examples(self, name: str) -> list[dict[str, Any]]:
@@ -130,17 +132,16 @@ class LocalEngine:
         deployment = self._deployments[name]
         if deployment.is_composed:
             return ComposedReplica(self.handles[name])
-        if name not in self._pools:
-            raise NotReady(f"{name} is not running.")
         return PoolReplica(self._pools[name], deployment.options.request_timeout_s)
 
     def _prepare(self, deployment: Deployment) -> None:
         name, options = deployment.name, deployment.options
-        kind, resolved = self._kind(deployment), self._resolved.get(name, {})
+        kind = self._kind(deployment)
         threads = self._threads(options)
         devices = share_devices(options.num_replicas, options.num_gpus)
 
         def make(index: int) -> Worker:
+            resolved = self._resolved.get(name, {})  # known once start() has asked
             if kind == "thread":
                 return ThreadReplica(deployment, resolved)
             assert self.target is not None
@@ -213,15 +214,13 @@ class LocalEngine:
         if deployment.is_composed:
             parts = {part.name for part in deployment.parts}
             ready = all(self._pools[p].healthy for p in parts if p in self._pools)
-            return {"ready": ready and name in self.handles, "parts": sorted(parts)}
-        pool = self._pools.get(name)
-        if pool is None:
-            return {"ready": False, "replicas": []}
+            return {"ready": ready, "parts": sorted(parts)}
+        pool = self._pools[name]
         return {
             "ready": pool.healthy > 0,
             "replicas": [slot.described() for slot in pool.slots],
             "queued": self._dispatchers[name].queued,
-            "version": self.version(name),
+            "version": self.version(name) if pool.was_ready else None,
             "checkpoints": [
                 {"source": r.get("source"), "digest": r["digest"], "stale": bool(r.get("stale"))}
                 for r in self._resolved.get(name, {}).values()

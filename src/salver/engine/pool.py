@@ -59,6 +59,7 @@ class Pool:
 
     Attributes:
         examples: Golden examples as the first replica answered them.
+        was_ready: True once a replica has been ready.
         on_free: Called when a replica became free.
         on_restart: Called when a replica ended and is replaced.
     """
@@ -74,6 +75,7 @@ class Pool:
         self.size = size
         self.slots: list[Slot] = []
         self.examples: list[dict[str, Any]] = []
+        self.was_ready = False
         self.on_free: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None
         self._make = make
@@ -191,6 +193,7 @@ class Pool:
         log.info("%s: replica %d ready in %.1f s", self.name, slot.index, ready.load_s)
         self.examples = self.examples or ready.examples
         slot.state = "ready"
+        self.was_ready = True
         self._freed()
 
     async def _restart(self, slot: Slot) -> None:

@@ -129,13 +129,13 @@ class MlflowStore:
         else:
             number = str(version.version)
             found = self._ask(lambda: self._client.get_model_version(version.name, number), missing)
+        source = self._expect(found.source)
         if found.status != "READY":
             raise ModelNotFound(
                 f"{version} in {self._shown} has status {found.status}; a version is served once "
                 "it is READY. Register it again, or name another version."
             )
-        pinned = ModelVersion(version.name, int(found.version), None)
-        return pinned, self._expect(found.source)
+        return ModelVersion(version.name, int(found.version), None), source
 
     def _finished_runs(self, experiment_id: str, metric: str, mode: Mode) -> Iterator[list[Any]]:
         # No metric has a backtick in its name, so such a name is one that no run has.
@@ -274,7 +274,7 @@ def _bounded(
 def _summary(error: Exception) -> str:
     lines = hide_password(str(error)).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
-    text = text if len(text) <= 300 else text[:297] + "..."
+    text = text if len(text) <= 500 else text[:497] + "..."
     return text if text.endswith((".", "!", "?")) else text + "."
 
 

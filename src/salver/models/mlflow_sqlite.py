@@ -129,17 +129,20 @@ class SqliteStore:
     def _no_model(self, version: ModelVersion) -> ModelNotFound:
         models = [name for (name,) in self._query("SELECT DISTINCT name FROM model_versions")]
         if version.name not in models:
-            advice = f"Registered models with a version: {nearest(version.name, models)}"
+            advice = nearest(version.name, models)
         elif version.alias is not None:
             known = self._query(
                 "SELECT alias FROM registered_model_aliases WHERE name = ?", version.name
             )
-            advice = f"Its aliases: {nearest(version.alias, [alias for (alias,) in known])}"
+            there = ", ".join(sorted(alias for (alias,) in known)) or "none"
+            advice = f"Aliases of {version.name!r}: {there}."
         else:
             known = self._query(
                 "SELECT version FROM model_versions WHERE name = ? ORDER BY version", version.name
             )
-            advice = f"Its versions: {', '.join(str(number) for (number,) in known)}."
+            advice = (
+                f"Versions of {version.name!r}: {', '.join(str(number) for (number,) in known)}."
+            )
         return ModelNotFound(f"There is no {version} in {self._path}. {advice}")
 
     def _query(self, sql: str, *arguments: Any) -> Sequence[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from salver.errors import CheckpointError, ConfigError, SalverError
@@ -63,8 +64,11 @@ def main() -> int:
             "stdin must hold a JSON list of references, and holds %s", error
         )
         return 2
+    # At once, for each may have to wait for the same dead server.
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        results = list(pool.map(answer, references))
     with os.fdopen(stdout, "w") as out:
-        json.dump([answer(reference) for reference in references], out)
+        json.dump(results, out)
     return 0
 
 

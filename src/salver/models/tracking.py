@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from salver import settings
-from salver.errors import CheckpointError, ConfigError, TrackingUnavailable
+from salver.errors import CheckpointError, ConfigError, TrackingError, TrackingUnavailable
 from salver.models.artifacts import ArtifactFolder, LocalArtifacts, local_path
 from salver.models.cache import CheckpointCache, Record
 from salver.models.checkpoint import Checkpoint
@@ -29,6 +29,7 @@ from salver.models.reference import (
     ModelVersion,
     RunArtifact,
     UriCheckpoint,
+    hide_password,
     parse_uri,
 )
 from salver.models.runs import RunSummary, TrackingStore
@@ -150,6 +151,11 @@ def _fetch(source: str, uri: str, tracking_uri: str, cache: CheckpointCache) -> 
     folder: ArtifactFolder
     if path is not None:
         folder = LocalArtifacts(path)
+    elif uri.startswith("mlflow-artifacts:") and not tracking_uri.startswith("http"):
+        raise TrackingError(
+            f"The artefacts of {source} lie behind the MLflow server that owns "
+            f"{hide_password(tracking_uri)}. Give its address as the tracking URI (http://...)."
+        )
     else:
         from salver.models.mlflow_client import RemoteArtifacts
 

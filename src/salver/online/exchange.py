@@ -38,7 +38,6 @@ _READ = frozenset(
         b"content-length",
         b"content-type",
         b"host",
-        b"if-none-match",
         b"origin",
         b"x-api-key",
         b"x-request-id",

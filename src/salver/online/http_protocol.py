@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 from salver.online import http_rules as rules
 from salver.online.http_rules import Refused
 
-_log = logging.getLogger("salver.online.http")
+_log = logging.getLogger(__name__)
 
 _IDLE, _HEAD, _BODY, _REFUSED = range(4)  # where in a request the client is
 _SLICE_BYTES = 65_536  # parsed at a time, so that no limit is overrun by more

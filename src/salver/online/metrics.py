@@ -140,6 +140,8 @@ class HttpMetrics(Collector):
             labels=("route",),
         )
         for route, tally in self._routes.items():
+            if not tally.statuses:
+                continue
             for (method, status), count in tally.statuses.items():
                 requests.add_metric((route, method, str(status)), count)
             total = 0

@@ -7,7 +7,7 @@ FastAPI, which is never imported for a service that does not use it.
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -176,10 +176,7 @@ def _literal_routes(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _routes(app: Any) -> Iterable[Any]:
     routes: Iterable[Any] = getattr(app, "routes", None) or ()
-    if type(app).__module__.startswith("starlette") or not routes:
-        return routes
-    # FastAPI keeps included routers as they are; it can name the routes that they make. Versions
-    # before that had them all in `routes`.
-    routing = importlib.import_module("fastapi.routing") if _is_fastapi(app) else None
-    flat = getattr(routing, "iter_route_contexts", iter)
-    return flat(routes)
+    # FastAPI keeps included routers as they are and names the routes that they make; versions
+    # before that had them all in `routes`. A FastAPI app exists only where it was imported.
+    named = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    return routes if named is None else named(routes)

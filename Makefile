@@ -1,0 +1,44 @@
+# Every verb creates .venv and installs what it needs; only Python 3.11+ with pip is asked for.
+PYTHON ?= python3
+PORT ?= 8000
+DATASET ?= examples/madewithml/madewithml/datasets/train.csv
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo serve train evaluate test check format clean
+
+demo: $(READY)  ## Walk the whole Made With ML lesson: train, choose, predict offline, serve, query
+	$(BIN)/python -m madewithml.demo
+
+serve: $(READY)  ## Serve the best run of the example on PORT, training first if there is none
+	$(BIN)/python -m madewithml.train --if-missing
+	$(BIN)/salver serve madewithml.service:service --port $(PORT)
+
+train: $(READY)  ## Train the example on DATASET; ends with one JSON object on stdout
+	@$(BIN)/python -m madewithml.train --dataset $(DATASET)
+
+evaluate: $(READY)  ## Evaluate the best run on DATASET; ends with one JSON object on stdout
+	@$(BIN)/python -m madewithml.evaluate --dataset $(DATASET)
+
+test: $(READY)  ## All tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## Format, lint, import contracts, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(READY)  ## Rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove what the verbs above made
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache mlflow.db mlruns mlartifacts
+
+$(READY): pyproject.toml constraints.txt examples/madewithml/pyproject.toml
+	@echo "Installing into .venv (a few minutes the first time; torch is the bulk) ..." >&2
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[torch,pandas,dev]' -e examples/madewithml >&2
+	@touch $@

@@ -1,0 +1,207 @@
+"""The command line: thin verbs over `salver.run`.
+
+Nothing heavy is imported until a verb needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from salver import __version__
+from salver.errors import SalverError
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file of options; stronger than the code, weaker than SALVER_* variables.",
+)
+SETS = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override one option, for example num_replicas=2 or Tagger.max_batch_size=16; the strongest.",
+)
+TARGET = click.argument("target", metavar="TARGET")
+EXAMPLE = "\n\nTARGET is MODULE:NAME of a Service, for example service:service, or FILE.py:NAME."
+
+
+class _Verbs(click.Group):
+    """Says what went wrong in words, without a traceback, for every error that Salver knows."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SalverError as error:
+            click.echo(f"salver: {error.message}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("salver: interrupted", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="salver")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What to log to stderr.",
+)
+def main(log_level: str) -> None:
+    """Serve trained models: one plain class, offline over files and online over HTTP.
+
+    \b
+    salver serve service:service                       online, http://127.0.0.1:8000
+    salver predict service:service in.parquet out/     offline, the same model and rules
+    salver best-run EXPERIMENT --metric val_loss       which run of MLflow to serve
+    salver parity service:service --on rows.csv        do both give the same answers?
+    """
+    import logging
+
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a service in the current folder is found, as with python -m
+
+
+@main.command()
+@TARGET
+@click.option("--host", help="Address to bind.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to bind; 0 picks a free one.  [default: 8000]")
+@click.option("--insecure", is_flag=True, help="Allow other machines to ask without an API key.")
+@CONFIG
+@SETS
+def serve(
+    target: str,
+    host: str | None,
+    port: int | None,
+    insecure: bool,
+    config: Path | None,
+    sets: tuple[str, ...],
+) -> None:
+    """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains."""
+    from salver.engine.loading import load_service
+    from salver.run import Configuration, serve_until_signalled
+
+    given = {"host": host, "port": port, "insecure": insecure or None}
+    server = {name: value for name, value in given.items() if value is not None}
+    service = load_service(target)
+    serve_until_signalled(service, target, Configuration(config, sets, server), _say)
+
+
+@main.command()
+@TARGET
+@click.argument("input")
+@click.argument("output")
+@click.option("--deployment", help="Which one, when the service has several.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["parquet", "jsonl", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Format of the output's parts.",
+)
+@click.option("--resume", is_flag=True, help="Go on with a job that was interrupted.")
+@click.option("--overwrite", is_flag=True, help="Delete what an earlier job wrote to OUTPUT.")
+@click.option(
+    "--max-bad-rows", type=int, help="Stop when more rows than this fail.  [default: no limit]"
+)
+@click.option("--delimiter", help="Of CSV input.  [default: found in the header]")
+@click.option(
+    "--fill-defaults", is_flag=True, help="Let columns be absent whose fields have a default."
+)
+@CONFIG
+@SETS
+def predict(
+    target: str,
+    input: str,
+    output: str,
+    deployment: str | None,
+    config: Path | None,
+    sets: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Predicts every row of INPUT and writes OUTPUT, a folder.
+
+    INPUT is a CSV, JSON Lines or Parquet file, a folder of them, a glob in quotes, or a URI such as
+    s3://bucket/rows.parquet. OUTPUT gets the input's columns and the results in input order; rows
+    that fail go to OUTPUT/quarantine with the reason. An interrupted job goes on with --resume.
+    """
+    from salver.engine.loading import load_service
+    from salver.predictions import predict_files
+    from salver.run import Configuration
+
+    options["format"] = options.pop("format_")
+    service = load_service(target)
+    configuration = Configuration(config, sets)
+    manifest = predict_files(service, target, configuration, deployment, input, output, options)
+    totals = manifest["totals"]
+    _say(f"{totals['rows']} rows: {totals['ok']} in {output}, {totals['bad']} in quarantine.")
+
+
+@main.command("best-run")
+@click.argument("experiment")
+@click.option("--metric", required=True, help="Metric that every candidate logged.")
+@click.option(
+    "--mode",
+    type=click.Choice(["min", "max"]),
+    default="min",
+    show_default=True,
+    help="Whether the smallest or the largest value wins.",
+)
+@click.option(
+    "--tracking-uri", help="MLflow store.  [default: MLFLOW_TRACKING_URI, or ./mlflow.db]"
+)
+def best_run(experiment: str, metric: str, mode: Any, tracking_uri: str | None) -> None:
+    """Prints the id of the best finished run of an MLflow EXPERIMENT."""
+    from salver.models.tracking import best_run as find
+
+    click.echo(find(experiment, metric=metric, mode=mode, tracking_uri=tracking_uri).run_id)
+
+
+@main.command()
+@TARGET
+@click.option("--on", "rows", required=True, help="CSV, JSON Lines or Parquet file of rows.")
+@click.option("--deployment", help="Which one, when the service has several.")
+@click.option("--limit", type=int, default=1000, show_default=True, help="Most rows to compare.")
+@CONFIG
+@SETS
+def parity(
+    target: str,
+    rows: str,
+    deployment: str | None,
+    limit: int,
+    config: Path | None,
+    sets: tuple[str, ...],
+) -> None:
+    """Compares the bare class, HTTP and the offline job on the same rows.
+
+    Labels must be equal (but for ties under 1e-5) and probabilities within 1e-6 at the same batch
+    composition; rejected rows must be rejected everywhere. Exit code 1 when they are not.
+    """
+    from salver.parity import compare
+    from salver.run import Configuration
+
+    report = compare(target, rows, deployment, limit, Configuration(config, sets))
+    click.echo(report.text())
+    if not report.equal:
+        sys.exit(1)
+
+
+for _verb in (serve, predict, parity):
+    _verb.help = (_verb.help or "") + EXAMPLE
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()
