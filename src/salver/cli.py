@@ -132,16 +132,20 @@ def predict(
 
     INPUT is a CSV, JSON Lines or Parquet file, a folder of them, a glob in quotes, or a URI such as
     s3://bucket/rows.parquet. OUTPUT gets the input's columns and the results in input order; rows
-    that fail go to OUTPUT/quarantine with the reason. An interrupted job goes on with --resume.
+    that fail go to OUTPUT/_quarantine with the reason. An interrupted job goes on with --resume.
     """
     from salver.engine.loading import load_service
-    from salver.predictions import predict_files
-    from salver.run import Configuration
+    from salver.run import Configuration, predict_files
 
     options["format"] = options.pop("format_")
-    service = load_service(target)
-    configuration = Configuration(config, sets)
-    manifest = predict_files(service, target, configuration, deployment, input, output, options)
+    manifest = predict_files(
+        load_service(target),
+        target,
+        Configuration(config, sets),
+        deployment=deployment,
+        paths=(input, output),
+        options=options,
+    )
     totals = manifest["totals"]
     _say(f"{totals['rows']} rows: {totals['ok']} in {output}, {totals['bad']} in quarantine.")
 
@@ -170,14 +174,12 @@ def best_run(experiment: str, metric: str, mode: Any, tracking_uri: str | None) 
 @TARGET
 @click.option("--on", "rows", required=True, help="CSV, JSON Lines or Parquet file of rows.")
 @click.option("--deployment", help="Which one, when the service has several.")
-@click.option("--limit", type=int, default=1000, show_default=True, help="Most rows to compare.")
 @CONFIG
 @SETS
 def parity(
     target: str,
     rows: str,
     deployment: str | None,
-    limit: int,
     config: Path | None,
     sets: tuple[str, ...],
 ) -> None:
@@ -189,7 +191,7 @@ def parity(
     from salver.parity import compare
     from salver.run import Configuration
 
-    report = compare(target, rows, deployment, limit, Configuration(config, sets))
+    report = compare(target, rows, deployment, Configuration(config, sets))
     click.echo(report.text())
     if not report.equal:
         sys.exit(1)

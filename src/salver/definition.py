@@ -119,9 +119,8 @@ class Deployment:
         return asyncio.run_coroutine_threadsafe(self._ask(handle, list(rows)), handle.loop).result()
 
     async def _ask(self, handle: Handle, rows: Sequence[Row | BaseModel]) -> list[Outcome]:
-        plain = [r.model_dump() if isinstance(r, BaseModel) else r for r in rows]
-        checked = self.schema.check_rows(plain)
-        outcomes: list[Any] = [None] * len(plain)
+        checked = self.schema.check_rows(rows)
+        outcomes: list[Any] = [None] * len(rows)
         for i, failure in checked.rejected.items():
             outcomes[i] = Outcome(None, failure)
         if len(checked.batch):
@@ -178,8 +177,8 @@ class Definition:
                 "Models do not call models: write `@deployment async def f(rows, a, b)` that awaits "
                 "both, and bind the deployments to it."
             )
+        signature = inspect.signature(self.target)
         try:
-            signature = inspect.signature(self.target)
             signature.bind(*((None,) if composed else ()), *args, **kwargs)
         except TypeError as error:
             raise ConfigError(
@@ -226,6 +225,26 @@ def deployment_of(
     target: Any, input: type[BaseModel] | None, name: str | None, options: Mapping[str, Any]
 ) -> Any:
     """Attaches a `Definition` to `target` and returns `target`."""
+    definition = definition_of(target, input, name, options)
+    for verb in (definition.options, definition.bind):
+        own = getattr(target, verb.__name__, None)
+        if own is not None and not isinstance(getattr(own, "__self__", None), Definition):
+            raise ConfigError(
+                f"{definition.name} has an attribute {verb.__name__!r} of its own, which "
+                "@deployment would hide. Give it another name."
+            )
+        setattr(target, verb.__name__, verb)
+    return target
+
+
+def definition_of(
+    target: Any, input: type[BaseModel] | None, name: str | None, options: Mapping[str, Any]
+) -> Definition:
+    """The definition of `target`, which stays as it is.
+
+    Raises:
+        ConfigError: As `deployment`.
+    """
     _check_target(target)
     model = input or _annotated_model(target)
     if model is None:
@@ -234,10 +253,7 @@ def deployment_of(
             "model that describes one row."
         )
     own = _checked_name(name or target.__name__)
-    definition = Definition(own, target, Schema(model), DeploymentOptions()).options(**options)
-    target.options = definition.options
-    target.bind = definition.bind
-    return target
+    return Definition(own, target, Schema(model), DeploymentOptions()).options(**options)
 
 
 def _check_target(target: Any) -> None:

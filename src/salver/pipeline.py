@@ -8,11 +8,13 @@ rows concerned stand alone. The pipeline does not know where it runs nor who ask
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from salver.columns import INT64_MAX, INT64_MIN
 from salver.errors import ConfigError
 from salver.policies import Policy, Scored
 from salver.types import Batch, ClassProbabilities, Failure, Outcomes
@@ -36,7 +38,8 @@ class Pipeline:
         log: Receives the traceback of every exception of the model.
 
     Raises:
-        ConfigError: If a policy needs probabilities and the model names no classes.
+        ConfigError: If a policy needs probabilities and the model names no classes, or names two
+            alike.
     """
 
     def __init__(
@@ -82,15 +85,30 @@ class Pipeline:
     def _step(self, batch: Batch, policies: Sequence[Policy]) -> Outcomes:
         columns: Any = batch.columns()
         if self.batch_format == "pandas":
-            import pandas as pd
-
-            columns = pd.DataFrame(columns)
+            columns = _as_frame(columns)
         scored, failures = self._checked(self.model(columns), len(batch))
         for policy in policies:
-            scored = policy(scored)
-            if any(len(column) != len(batch) for column in scored.columns.values()):
-                raise BadModelOutput(f"{policy!r} did not return one entry per row.")
+            scored = self._decided(policy, scored, len(batch), failures)
         return _outcomes(scored, failures, len(batch))
+
+    def _decided(
+        self, policy: Policy, scored: Scored, n: int, failures: dict[int, Failure]
+    ) -> Scored:
+        """What a policy makes of the rows, checked like the output of a model."""
+        name = type(policy).__name__
+        if policy.needs_probabilities and scored.probabilities is None:
+            raise BadModelOutput(f"it has no {PROBABILITIES!r}, which {name} needs.")
+        after = policy(scored)
+        sizes = [len(column) for column in after.columns.values()]
+        if any(size != n for size in [*sizes, len(after.abstained)]):
+            raise BadModelOutput(f"{name} did not return one entry per row.")
+        columns = {
+            column: values
+            if values is scored.columns.get(column)
+            else [_plain(v, column, i, failures) for i, v in enumerate(values)]
+            for column, values in after.columns.items()
+        }
+        return replace(after, columns=columns)
 
     def _checked(self, output: Any, n: int) -> tuple[Scored, dict[int, Failure]]:
         """The model's output as plain columns; rows that are not finite are failures."""
@@ -135,7 +153,12 @@ def _class_names(model: Any) -> tuple[Any, ...]:
     classes = getattr(model, "classes_", None)
     if classes is None:
         return ()
-    return tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
+    names = tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
+    if len({str(name) for name in names}) < len(names):
+        raise ConfigError(
+            f"{type(model).__name__}.classes_ is {names!r}; each class must have a name of its own."
+        )
+    return names
 
 
 def _as_columns(output: Any, n: int) -> dict[str, Sequence[Any]]:
@@ -154,21 +177,41 @@ def _as_columns(output: Any, n: int) -> dict[str, Sequence[Any]]:
             "entry per row."
         )
     for name, values in columns.items():
-        size = len(values) if hasattr(values, "__len__") and not isinstance(values, str) else None
-        if size != n or isinstance(values, Mapping):
-            given = "no column" if size is None else f"{size} entries"
-            raise BadModelOutput(f"column {name!r} has {given}, expected {n}, one per row.")
+        size = _size(values)
+        if size != n:
+            given = f"is a {type(values).__name__}" if size is None else f"has {size} entries"
+            raise BadModelOutput(f"column {name!r} {given}, expected {n} entries, one per row.")
     if not columns:
         raise BadModelOutput("it has no columns.")
     return columns
+
+
+def _size(values: Any) -> int | None:
+    """Entries of a column; null for what is no column, or has no order."""
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
+        return None
+    if isinstance(values, np.ndarray) and values.ndim == 0:
+        return None
+    return len(values)
+
+
+def _as_frame(columns: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+    """A DataFrame with the dtypes of the arrays; pandas 3 would make texts and None its own."""
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series(a, dtype=a.dtype) for name, a in columns.items()})
 
 
 def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any:
     """`value` as JSON knows it; a number that is not finite fails the row."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if value is None or isinstance(value, str | bool | int):
-        return str(value) if isinstance(value, str) else value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value, name)
+    if isinstance(value, int):
+        return _integer(value, name)
     if isinstance(value, float):
         if not np.isfinite(value):
             failures.setdefault(row, _not_finite(name))
@@ -176,11 +219,27 @@ def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any
     if isinstance(value, list | tuple):
         return [_plain(v, name, row, failures) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, name, row, failures) for k, v in value.items()}
+        return {_text(str(k), name): _plain(v, name, row, failures) for k, v in value.items()}
     raise BadModelOutput(
         f"column {name!r} holds a {type(value).__name__}; expected texts, numbers, booleans, null, "
         "and lists or mappings of these."
     )
+
+
+def _text(value: str, name: str) -> str:
+    text = str.__str__(value)  # a member of an enum of texts is its text
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadModelOutput(f"column {name!r} holds a text with a lone surrogate.") from None
+    return text
+
+
+def _integer(value: int, name: str) -> int:
+    if INT64_MIN <= value <= INT64_MAX:
+        return int(value)
+    raise BadModelOutput(f"column {name!r} holds an integer beyond 64 bits.")
 
 
 def plain_row(result: Mapping[str, Any]) -> tuple[dict[str, Any], Failure | None]:
@@ -218,27 +277,21 @@ def joined(first: Outcomes, second: Outcomes) -> Outcomes:
     n = first.size
     columns: dict[str, Sequence[Any]] = {}
     for name in dict.fromkeys([*first.columns, *second.columns]):
-        left = first.columns.get(name)
-        right = second.columns.get(name)
-        columns[name] = _joined_column(left, n, right, second.size)
+        columns[name] = _joined_column(first, second, name)
     failures = {**first.failures, **{i + n: f for i, f in second.failures.items()}}
     return Outcomes(
         n + second.size, columns, failures, first.abstained | {i + n for i in second.abstained}
     )
 
 
-def _joined_column(
-    left: Sequence[Any] | None, n: int, right: Sequence[Any] | None, m: int
-) -> Sequence[Any]:
-    some = left if left is not None else right
-    if isinstance(some, ClassProbabilities):
-        empty = [0.0] * len(some.classes)
-        values = [
-            *(left.values if isinstance(left, ClassProbabilities) else [empty] * n),
-            *(right.values if isinstance(right, ClassProbabilities) else [empty] * m),
-        ]
-        return ClassProbabilities(some.classes, values)
-    return [
-        *(left if left is not None else [None] * n),
-        *(right if right is not None else [None] * m),
-    ]
+def _joined_column(first: Outcomes, second: Outcomes, name: str) -> Sequence[Any]:
+    halves = [(half, half.columns.get(name)) for half in (first, second)]
+    named = next((c for _, c in halves if isinstance(c, ClassProbabilities)), None)
+    if named is None or any(c is None and len(h.failures) < len(h) for h, c in halves):
+        return [v for half, c in halves for v in ([None] * len(half) if c is None else c)]
+    values: list[Sequence[float]] = []
+    for half, column in halves:
+        # What stands at failed rows means nothing; zeros keep the column an array.
+        zeros = [[0.0] * len(named.classes)] * len(half)
+        values += column.values if isinstance(column, ClassProbabilities) else zeros
+    return ClassProbabilities(named.classes, values)

@@ -7,7 +7,7 @@ are. Policies import no clock, thread, socket or logger and do not know where a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -67,7 +67,7 @@ class Threshold:
 
     def __call__(self, scored: Scored) -> Scored:
         """Rows at or above the threshold keep their prediction."""
-        assert scored.probabilities is not None  # the pipeline refuses such a model at start
+        assert scored.probabilities is not None  # the pipeline refuses such an output
         unsure = scored.probabilities.max(axis=1, initial=0.0) < self.p
         prediction = [
             self.otherwise if below else own
@@ -93,7 +93,7 @@ def as_policies(given: Any) -> tuple[Policy, ...]:
         return ()
     if isinstance(given, Mapping):
         return tuple(_from_mapping(name, arguments) for name, arguments in given.items())
-    if isinstance(given, Iterable) and not isinstance(given, str):
+    if isinstance(given, list | tuple):
         return tuple(policy for one in given for policy in as_policies(one))
     if isinstance(given, Policy) and not isinstance(given, type):
         return (given,)

@@ -202,6 +202,46 @@ def serve_until_signalled(
     uvloop.run(main())
 
 
+def predict_files(
+    service: Service,
+    target: str,
+    configuration: Configuration,
+    *,
+    deployment: str | None,
+    paths: tuple[str, str],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Runs one offline job from start to end, with progress on stderr.
+
+    Args:
+        service: What to run.
+        target: Where a child process finds it.
+        configuration: Options given outside the code.
+        deployment: Which one; may be null when the service exposes one.
+        paths: Input, and output folder.
+        options: See `salver.offline.job.JobOptions`.
+
+    Returns:
+        The manifest.
+    """
+    from salver.offline.progress import ProgressBar
+    from salver.predictions import choose, run_files
+
+    name = choose(service, deployment).name
+
+    async def main() -> dict[str, Any]:
+        engine = LocalEngine(service, target, configuration.overrides(service))
+        try:
+            await engine.start()
+            with ProgressBar() as display:
+                return await run_files(engine, name, *paths, options, display)
+        finally:
+            await engine.stop()
+
+    manifest: dict[str, Any] = uvloop.run(main())
+    return manifest
+
+
 class Session:
     """A service running in the background of this process, on an event loop of its own."""
 

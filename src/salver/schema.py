@@ -8,24 +8,28 @@ that online and offline refuse the same rows. It does not know who sent a row.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import orjson
-from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
+from salver.columns import (
+    MAX_DEPTH,
+    NOT_JSON,
+    Unfit,
+    extractor,
+    fault,
+    field_of,
+    spellings_of,
+    text_reader,
+)
 from salver.errors import ConfigError, InvalidInput, TooManyRows
-from salver.types import Batch, Dtype, Failure, Field, Row
+from salver.types import Batch, Failure, Row
 
-MAX_DEPTH = 64  # levels of nesting in one row
 MAX_PROBLEMS = 100  # named in one answer
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +83,16 @@ class Schema:
             "validate_by_name"
         )
         self.model = model
-        self.fields = tuple(_field(name, info) for name, info in infos.items())
-        self._spellings = {n: _spellings(n, info, bool(by_name)) for n, info in infos.items()}
+        self.fields = tuple(field_of(name, info) for name, info in infos.items())
+        self._spellings = {n: spellings_of(n, info, bool(by_name)) for n, info in infos.items()}
         self.required = tuple(self._spellings[n][0] for n, i in infos.items() if i.is_required())
         self._one: TypeAdapter[BaseModel] = TypeAdapter(model)
         self._many: TypeAdapter[list[BaseModel]] = TypeAdapter(list[model])  # type: ignore[valid-type]
         self._extract = tuple(
-            _extractor(f, self._spellings[f.name][0], infos[f.name].annotation) for f in self.fields
+            extractor(f, self._spellings[f.name][0], infos[f.name].annotation) for f in self.fields
         )
-        self._cells = {
-            spelling: (f, TypeAdapter(_KINDS.get(f.dtype, infos[f.name].annotation)))
+        self._readers = {
+            spelling: (f, text_reader(f, infos[f.name].annotation))
             for f in self.fields
             for spelling in self._spellings[f.name]
         }
@@ -130,7 +134,7 @@ class Schema:
         try:
             valid = adapter.validate_json(body, strict=True)
             rows = [self._row(one) for one in (valid if is_list else [valid])]
-        except (ValidationError, _Unfit):
+        except (ValidationError, Unfit):
             raise self._refusal(from_json(body), is_list) from None
         return ParsedBody(Batch(self.fields, rows), is_list)
 
@@ -146,7 +150,7 @@ class Schema:
             return data, self._row(self._one.validate_json(line, strict=True))
         except InvalidInput as error:
             return None, Failure(error.code, error.message)
-        except (ValidationError, _Unfit) as error:
+        except (ValidationError, Unfit) as error:
             return data, _failure(_problems(error))
 
     def check_rows(self, rows: Iterable[Row | BaseModel], *, text: bool = False) -> Checked:
@@ -167,7 +171,7 @@ class Schema:
             )
             batch = Batch(self.fields, [self._row(one) for one in valid])
             return Checked(batch, list(range(len(given))), {})
-        except (ValidationError, _Unfit):
+        except (ValidationError, Unfit):
             pass  # some row is bad: go one by one to find which
         passed: list[tuple[Any, ...]] = []
         positions: list[int] = []
@@ -176,7 +180,7 @@ class Schema:
             try:
                 passed.append(self._row(self._validated(row, text)))
                 positions.append(i)
-            except (ValidationError, _Unfit) as error:
+            except (ValidationError, Unfit) as error:
                 rejected[i] = _failure(_problems(error))
         return Checked(Batch(self.fields, passed), positions, rejected)
 
@@ -186,7 +190,7 @@ class Schema:
                 return self._one.validate_python(row, strict=True)
             except ValidationError as error:
                 # A date or an enum's value as JSON has it is refused as Python, and passes as JSON.
-                if any(_fault(d["input"]) for d in error.errors(include_url=False)):
+                if any(fault(d["input"]) for d in error.errors(include_url=False)):
                     raise
         return self._one.validate_json(_to_json(row), strict=True)
 
@@ -201,34 +205,24 @@ class Schema:
             return row
         values: dict[Any, Any] = {}
         for name, text in row.items():
-            field, cell = self._cells.get(name, (None, None))
-            if field is None or cell is None:
+            if name not in self._readers:
                 if self._forbids_others:
                     values[name] = text
-            elif field.dtype == "string" and text is not None:
-                values[name] = text
-            elif text in ("", None):
-                if field.nullable and name in self.required:
-                    values[name] = None
-            else:
-                values[name] = _cell_value(cell, text)
+                continue
+            field, read = self._readers[name]
+            if text is not None and (text != "" or field.dtype == "string"):
+                values[name] = read(text)
+            elif field.nullable and name in self.required:
+                values[name] = None
         return values
 
     def _row(self, one: BaseModel) -> tuple[Any, ...]:
         values = one.__dict__
         try:
             return tuple([extract(values) for extract in self._extract])
-        except _Unfit:
-            raise _Unfit(self._faults(values)) from None
-
-    def _faults(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        problems: list[dict[str, Any]] = []
-        for extract in self._extract:
-            try:
-                extract(values)
-            except _Unfit as error:
-                problems += error.problems
-        return problems
+        except Unfit as error:
+            error.problems = [p for extract in self._extract for p in _unfit(extract, values)]
+            raise
 
     def _refusal(self, data: Any, is_list: bool) -> InvalidInput:
         # Rows are looked at again one by one, so that every bad one is named, also those that
@@ -238,7 +232,7 @@ class Schema:
         for i, row in enumerate(data if is_list else [data]):
             try:
                 self._row(self._one.validate_json(to_json(row), strict=True))
-            except (ValidationError, _Unfit) as error:
+            except (ValidationError, Unfit) as error:
                 bad.append(i)
                 problems += _problems(error, (i,) if is_list else ())
         which = (
@@ -250,121 +244,19 @@ class Schema:
         return InvalidInput(f"{which} {hint}", problems[:MAX_PROBLEMS])
 
 
-class _Unfit(Exception):
-    """Values that passed the model, but do not fit a column."""
-
-    def __init__(self, problems: list[dict[str, Any]]) -> None:
-        self.problems = problems
-
-
-_DTYPES: tuple[tuple[type, Dtype], ...] = (
-    (bool, "bool"),  # before int, of which it is a subclass
-    (str, "string"),
-    (int, "int64"),
-    (float, "float64"),
-)
-_KINDS: dict[Dtype, type] = {dtype: kind for kind, dtype in _DTYPES}
-
-
-def _field(name: str, info: FieldInfo) -> Field:
-    inner, nullable = _unwrap(info.annotation)
-    members = _members(inner)
-    if members:
-        kinds = {type(m) for m in members}
-        nullable = nullable or NoneType in kinds
-        inner = kinds.pop() if len(kinds - {NoneType}) == len(kinds) == 1 else object
-    dtypes = (d for kind, d in _DTYPES if isinstance(inner, type) and issubclass(inner, kind))
-    return Field(name, next(dtypes, "object"), nullable or info.default is None)
-
-
-def _members(kind: Any) -> list[Any]:
-    """The values that a literal or an enum lists; none for any other type."""
-    if get_origin(kind) is Literal:
-        return [m.value if isinstance(m, Enum) else m for m in get_args(kind)]
-    return [m.value for m in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
-
-
-def _spellings(name: str, info: FieldInfo, by_name: bool) -> tuple[str, ...]:
-    """The keys under which a row may hold a field, the usual one first."""
-    alias = info.validation_alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
-    keys = [str(c.path[0]) if isinstance(c, AliasPath) else c for c in choices]
-    return tuple(dict.fromkeys([*keys, name] if by_name else keys))
-
-
-def _unwrap(annotation: Any) -> tuple[Any, bool]:
-    if get_origin(annotation) is Annotated:
-        return _unwrap(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        members = [a for a in get_args(annotation) if a is not NoneType]
-        nullable = len(members) < len(get_args(annotation))
-        return (_unwrap(members[0])[0] if len(members) == 1 else object), nullable
-    return annotation, False
-
-
-def _extractor(field: Field, spelling: str, annotation: Any) -> Callable[[Mapping[str, Any]], Any]:
-    """Takes one field's value from a validated model, as a plain Python value."""
-    name = field.name
-
-    def checked(value: Any) -> Any:
-        fault = _fault(value)
-        if fault is None:
-            return value
-        raise _Unfit([{"path": [spelling], "message": fault, "type": "range"}])
-
-    def dumped(values: Mapping[str, Any]) -> Any:
-        try:
-            return checked(adapter.dump_python(values[name], mode="json"))
-        except (ValueError, RecursionError):  # pydantic's errors for what JSON cannot hold
-            return checked(...)
-
-    inner, _ = _unwrap(annotation)
-    if field.dtype == "object" or _members(inner):
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        return dumped
-    return lambda values: checked(values[name])
-
-
-def _fault(value: Any, depth: int = 1) -> str | None:
-    """Why a column cannot hold `value`; null for a JSON value within the bounds."""
-    if isinstance(value, str):
-        return None if value.isascii() or _is_unicode(value) else "Input should be valid Unicode"
-    if value is None or isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        in_range = INT64_MIN <= value <= INT64_MAX
-        return None if in_range else "Input should fit a 64-bit integer"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else "Input should be a finite number"
-    if not isinstance(value, list | dict):
-        return "Input should be a JSON value"
-    if depth > MAX_DEPTH:
-        return f"Input should be nested at most {MAX_DEPTH} levels deep"
-    parts = [*value, *value.values()] if isinstance(value, dict) else value
-    return next(filter(None, (_fault(part, depth + 1) for part in parts)), None)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True
-
-
-def _cell_value(cell: TypeAdapter[Any], text: Any) -> Any:
-    try:
-        return cell.dump_python(cell.validate_strings(text), mode="json")
-    except ValueError:
-        return text
-
-
 def _to_json(value: Any) -> bytes:
     try:
         return to_json(value)
-    except ValueError as error:
-        message = "Input should hold JSON values in valid Unicode only"
-        raise _Unfit([{"path": [], "message": message, "type": "json"}]) from error
+    except ValueError:
+        raise Unfit([], NOT_JSON) from None
+
+
+def _unfit(extract: Callable[[Any], Any], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        extract(values)
+    except Unfit as error:
+        return error.problems
+    return []
 
 
 def _load(body: bytes) -> Any:
@@ -413,10 +305,8 @@ def _refuse_duplicates(body: bytes) -> None:
     json.loads(body, object_pairs_hook=pairs, parse_int=str)
 
 
-def _problems(
-    error: ValidationError | _Unfit, prefix: tuple[int, ...] = ()
-) -> list[dict[str, Any]]:
-    if isinstance(error, _Unfit):
+def _problems(error: ValidationError | Unfit, prefix: tuple[int, ...] = ()) -> list[dict[str, Any]]:
+    if isinstance(error, Unfit):
         return [{**p, "path": [*prefix, *p["path"]]} for p in error.problems]
     details = error.errors(include_url=False, include_input=False, include_context=False)
     return [{"path": [*prefix, *d["loc"]], "message": d["msg"], "type": d["type"]} for d in details]

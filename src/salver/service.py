@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from salver.definition import Definition, Deployment, deployment_of
+from salver.definition import Definition, Deployment, definition_of
 from salver.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ class Service:
     def __init__(self, *deployments: Any, app: Any = None, route_prefix: str = "/") -> None:
         if not deployments:
             raise ConfigError("A service needs at least one deployment: Service(Model.bind(...)).")
-        if not route_prefix.startswith("/"):
+        if not isinstance(route_prefix, str) or not route_prefix.startswith("/"):
             raise ConfigError(f"route_prefix was given {route_prefix!r}; it starts with '/'.")
         self.exposed = tuple(_bound(d) for d in deployments)
         self.app = app
@@ -101,8 +101,7 @@ def _bound(given: Any) -> Deployment:
         return_hint = f"Service({name}.bind(...))"
         raise ConfigError(f"{name} is not bound to its arguments. Write {return_hint}.")
     if callable(given):
-        bound: Deployment = deployment_of(given, None, None, {}).bind()
-        return bound
+        return definition_of(given, None, None, {}).bind()
     raise ConfigError(f"Service was given {given!r}; it takes deployments made by bind(...).")
 
 

@@ -8,6 +8,7 @@ option does.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +38,7 @@ def _number(low: float, *, open_low: bool = False) -> Bound:
     def holds(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return math.isfinite(value) and (value > low if open_low else value >= low)
+        return value < math.inf and (value > low if open_low else value >= low)
 
     return f"a number {'>' if open_low else '>='} {low:g}", holds
 
@@ -79,13 +80,17 @@ _BOUNDS: dict[str, Bound] = {
     "host": _kind(str, "an address"),
     "port": _integer(0),
     "insecure": _kind(bool, "true or false"),
-    "api_key": _optional(_kind(str, "a text")),
+    "api_key": _optional(
+        ("a text that is not empty", lambda value: isinstance(value, str) and value != "")
+    ),
     "allowed_hosts": _optional(_kind(list, "a list of host names")),
     "max_body_bytes": _integer(1),
     "max_rows": _integer(1),
     "drain_timeout_s": _number(0),
 }
 
+
+_RESOURCES = ("num_cpus", "num_gpus")  # options that may stand in ray_actor_options too
 
 Settings = TypeVar("Settings", "DeploymentOptions", "ServerSettings")
 
@@ -137,8 +142,9 @@ class DeploymentOptions:
 
     def __post_init__(self) -> None:
         _check(self)
-        for name in ("num_cpus", "num_gpus"):
-            given = self.ray_actor_options.get(name)
+        rest = dict(self.ray_actor_options)
+        for name in _RESOURCES:
+            given = rest.pop(name, None)
             own = getattr(self, name)
             if given is None:
                 continue
@@ -147,6 +153,8 @@ class DeploymentOptions:
                     f"{name} is {own!r} but ray_actor_options says {given!r}. Give it once."
                 )
             object.__setattr__(self, name, given)
+        object.__setattr__(self, "ray_actor_options", rest)
+        _check(self)
 
     def replace(self, changes: Mapping[str, Any], where: str) -> DeploymentOptions:
         """A copy with `changes`.
@@ -155,6 +163,10 @@ class DeploymentOptions:
             UnknownOption: For a name that is no option; names its neighbours.
             InvalidOption: For a value that the option cannot take.
         """
+        nested = changes.get("ray_actor_options")
+        if isinstance(nested, dict):
+            # They stand for the options of their own, so they replace these too.
+            changes = {**{name: nested[name] for name in _RESOURCES if name in nested}, **changes}
         return _replace(self, changes, where)
 
 
@@ -199,7 +211,12 @@ class ServerSettings:
     @property
     def is_loopback(self) -> bool:
         """True when only this machine can reach the address."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name, such as 127.example.org, leads anywhere
+            return False
 
 
 def _replace(settings: Settings, changes: Mapping[str, Any], where: str) -> Settings:
@@ -287,21 +304,27 @@ def _apply(found: Overrides, given: Iterable[Given], where: str) -> None:
 
 def _from_yaml(path: Path, deployments: list[str]) -> list[Given]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"The configuration {path} cannot be read: {error.strerror}. Check the path."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2024-13-45
         raise ConfigError(f"The configuration {path} is not valid YAML: {error}") from error
+    if content is None:
+        return []
     if not isinstance(content, dict):
         raise ConfigError(f"The configuration {path} must be a mapping of option names to values.")
     given: list[Given] = []
     for name, value in content.items():
-        if name in deployments and isinstance(value, dict):
-            given += [(name, option, v) for option, v in value.items()]
+        known = [*SERVER_OPTIONS, *DEPLOYMENT_OPTIONS]
+        if name in deployments and isinstance(value, dict | None):
+            given += [(name, str(option), v) for option, v in (value or {}).items()]
+        elif name in deployments and name not in known:
+            raise ConfigError(
+                f"{path}: {name} was given {value!r}; it takes a mapping of option names to values."
+            )
         else:
-            known = [*SERVER_OPTIONS, *DEPLOYMENT_OPTIONS]
             if name not in known:
                 raise UnknownOption(str(name), value, [*known, *deployments], str(path))
             given.append((None, name, value))
@@ -337,7 +360,7 @@ def _value(name: str, text: str) -> Any:
         return text  # a key made of digits is still a text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date like 2024-13-45
         return text
 
 

@@ -164,6 +164,8 @@ class ClassProbabilities(Sequence[dict[str, float]]):
         return len(self.values)
 
     def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return ClassProbabilities(self.classes, self.values[i])
         return dict(zip(self.classes, self.values[i], strict=True))
 
     def __iter__(self) -> Iterator[dict[str, float]]:

@@ -102,20 +102,15 @@ class Batcher:
 
         Args:
             now: The time.
-            idle: Free replicas, the one that takes included; what waits is spread over them.
+            idle: Free replicas, the one that takes included; what waits is spread over them,
+                unless batches are to fill (`wait_s`).
         """
+        window = self._wanted(now)
         ready = self.ready_at()
         if ready is None or ready > now:
             return []
-        window: list[tuple[int, Entry]] = []
-        for number, entry in list(itertools.islice(self._waiting.items(), WINDOW + 1)):
-            if entry.waiter.gone or entry.deadline <= now:
-                del self._waiting[number]
-            else:
-                window.append((number, entry))
-        if not window:
-            return self.take(now, idle) if self._waiting else []
-        size = min(self.max_batch_size, math.ceil(len(self._waiting) / max(idle, 1)))
+        share = len(self._waiting) if self.wait_s > 0 else math.ceil(len(self._waiting) / idle)
+        size = min(self.max_batch_size, share)
         if len(window) > size:
             length = window[0][1].length
             window = heapq.nsmallest(
@@ -130,3 +125,19 @@ class Batcher:
         entries = list(self._waiting.values())
         self._waiting.clear()
         return entries
+
+    def _wanted(self, now: float) -> list[tuple[int, Entry]]:
+        """The oldest rows that somebody waits for, once those before them that nobody does left."""
+        most = max(WINDOW, self.max_batch_size) + 1
+        window: list[tuple[int, Entry]] = []
+        unwanted: list[int] = []
+        for number, entry in self._waiting.items():
+            if entry.waiter.gone or entry.deadline <= now:
+                unwanted.append(number)
+            elif len(window) < most:
+                window.append((number, entry))
+            else:
+                break
+        for number in unwanted:
+            del self._waiting[number]
+        return window

@@ -90,3 +90,4 @@ def _by_column(outcomes: list[Outcome]) -> Outcomes:
     failures = {i: o.failure for i, o in enumerate(outcomes) if o.failure is not None}
     abstained = frozenset(i for i, o in enumerate(outcomes) if o.abstained)
     return Outcomes(len(outcomes), columns, failures, abstained)
+

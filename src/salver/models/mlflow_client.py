@@ -127,15 +127,16 @@ class MlflowStore:
                 lambda: self._client.get_model_version_by_alias(version.name, alias), missing
             )
         else:
-            number = str(version.version)
-            found = self._ask(lambda: self._client.get_model_version(version.name, number), missing)
-        source = self._expect(found.source)
+            asked = str(version.version)
+            found = self._ask(lambda: self._client.get_model_version(version.name, asked), missing)
+        number = self._expect(found.version and str(found.version))
         if found.status != "READY":
             raise ModelNotFound(
                 f"{version} in {self._shown} has status {found.status}; a version is served once "
                 "it is READY. Register it again, or name another version."
             )
-        return ModelVersion(version.name, int(found.version), None), source
+        uri = self._ask(lambda: self._client.get_model_version_download_uri(version.name, number))
+        return ModelVersion(version.name, int(number), None), self._expect(uri)
 
     def _finished_runs(self, experiment_id: str, metric: str, mode: Mode) -> Iterator[list[Any]]:
         # No metric has a backtick in its name, so such a name is one that no run has.

@@ -2,9 +2,9 @@
 
 Opening the file through MLflow would create it when it is missing, would migrate it when another
 version of MLflow made it (and lock that version out), and takes seconds of imports. Looking up the
-best run needs four tables, whose columns read here have not changed since MLflow 1.0 (aliases:
-2.3). So the file is opened read-only with the standard library; a schema that lacks these columns
-is an error that says so. Writing to the store is nobody's business here.
+best run needs a few columns of three tables, unchanged since MLflow 1.0 (those of registered
+models: 2.9). So the file is opened read-only with the standard library; a schema that lacks these
+columns is an error that says so. Writing to the store is nobody's business here.
 """
 
 from __future__ import annotations
@@ -102,19 +102,20 @@ class SqliteStore:
         """See `TrackingStore.model_source`."""
         number = version.version if version.alias is None else self._aliased(version)
         found = self._query(
-            "SELECT source, status FROM model_versions WHERE name = ? AND version = ?",
+            "SELECT storage_location, source, status FROM model_versions"
+            " WHERE name = ? AND version = ?",
             version.name,
             number,
         )
         if not found:
             raise self._no_model(version)
-        source, status = found[0]
+        location, source, status = found[0]
         if status != "READY":
             raise ModelNotFound(
                 f"Version {number} of the model {version.name!r} has status {status}; a version "
                 "is served once it is READY. Register it again, or name another version."
             )
-        return ModelVersion(version.name, number, None), str(source)
+        return ModelVersion(version.name, number, None), str(location or source)
 
     def _aliased(self, version: ModelVersion) -> int:
         found = self._query(

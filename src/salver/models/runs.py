@@ -65,7 +65,9 @@ class TrackingStore(Protocol):
         ...
 
     def model_source(self, version: ModelVersion) -> tuple[ModelVersion, str]:
-        """The version by its number, and the URI that it was registered with.
+        """The version by its number, and the URI of what was registered.
+
+        A version that was copied from another leads to what that one was registered from.
 
         Raises:
             ModelNotFound: When there is no such model, version or alias.

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from salver import settings
-from salver.errors import CheckpointError, ConfigError, TrackingError, TrackingUnavailable
+from salver.errors import ConfigError, TrackingError, TrackingUnavailable
 from salver.models.artifacts import ArtifactFolder, LocalArtifacts, local_path
 from salver.models.cache import CheckpointCache, Record
 from salver.models.checkpoint import Checkpoint
@@ -131,15 +131,10 @@ def _locate(
     if isinstance(target, ModelVersion):
         # The alias is read once; all that follows is about the version that it named then.
         version, registered = store.model_source(target)
-        if not registered.startswith(("runs:", "models:")):
-            return str(version), registered
-        source = parse_uri(registered)
-        if not isinstance(source, RunArtifact):
-            raise CheckpointError(
-                f"{version} was registered from {registered!r}, a logged model of MLflow's own. "
-                "Register the folder of a checkpoint: 'runs:/<run id>/checkpoint'."
-            )
-        return str(version), f"{store.artifact_uri(source.run_id)}/{source.path}"
+        folder = parse_uri(registered) if registered.startswith("runs:") else None
+        if isinstance(folder, RunArtifact):
+            registered = f"{store.artifact_uri(folder.run_id)}/{folder.path}"
+        return str(version), registered
     if isinstance(target, RunArtifact):
         return str(target), f"{store.artifact_uri(target.run_id)}/{target.path}"
     raise ConfigError(f"{reference!r} is no reference that best_checkpoint or checkpoint makes.")

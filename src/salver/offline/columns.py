@@ -56,7 +56,9 @@ def refuse_missing(file: str, found: Sequence[str], schema: Schema, fill_default
     if close:
         remedy = f"Perhaps {', '.join(close)}? {remedy}"
     if defaults.issuperset(needed):
-        remedy += " To use the defaults of the schema in every row, say fill_defaults (--fill-defaults)."
+        remedy += (
+            " To use the defaults of the schema in every row, say fill_defaults (--fill-defaults)."
+        )
     raise MissingColumns(
         f"{file} lacks {_listed(needed)}, which {schema.model.__name__} needs. "
         f"Columns found: {_listed(found) if found else 'none'}. {remedy}"

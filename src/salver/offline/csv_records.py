@@ -8,17 +8,16 @@ does not know columns nor schemas.
 from __future__ import annotations
 
 import csv
+import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 MAX_ROW_BYTES = 16 << 20  # of one line or record; more is refused, so that memory stays bounded
-SHOWN_CHARACTERS = 1000  # of a line that is refused for its length
+SHOWN_BYTES = 1000  # of a line that is refused for its length
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One physical line: its text, its bytes in the file, and why it cannot be used, if so."""
 
     text: str
@@ -26,8 +25,7 @@ class Line:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record.
 
     Attributes:
@@ -45,24 +43,41 @@ class Record:
     size: int
 
 
-def read_line(stream: BinaryIO) -> Line | None:
-    """The next line, its end included; null at the end of the file."""
+def allow_long_cells() -> None:
+    """Lifts the csv module's limit of 131,072 characters a cell, which holds for the process.
+
+    Records are bounded by `MAX_ROW_BYTES` here.
+    """
+    csv.field_size_limit(sys.maxsize)
+
+
+def read_line(stream: BinaryIO) -> tuple[bytes, int]:
+    """The next line, its end included, and its size in the file.
+
+    A line above `MAX_ROW_BYTES` is cut after `SHOWN_BYTES`; at the end of the file the size is 0.
+    """
     raw = stream.readline(MAX_ROW_BYTES + 1)
-    if not raw:
-        return None
-    if len(raw) > MAX_ROW_BYTES:
-        size, rest = len(raw), raw
-        while rest and not rest.endswith(b"\n"):
-            rest = stream.readline(1 << 20)
-            size += len(rest)
-        shown = raw[: 4 * SHOWN_CHARACTERS].decode(errors="replace")[:SHOWN_CHARACTERS]
-        limit = f"the line has {size} bytes; at most {MAX_ROW_BYTES} are read"
-        return Line(shown + "…", size, limit)
+    size = len(raw)
+    if size <= MAX_ROW_BYTES:
+        return raw, size
+    rest = raw
+    while rest and not rest.endswith(b"\n"):
+        rest = stream.readline(1 << 20)
+        size += len(rest)
+    return raw[:SHOWN_BYTES], size
+
+
+def too_long(size: int) -> str:
+    """Why a line of this size is refused."""
+    return f"it has {size:,} bytes; at most {MAX_ROW_BYTES:,} are read"
+
+
+def _decoded(raw: bytes, size: int) -> Line:
     try:
-        return Line(raw.decode(), len(raw))
+        return Line(raw.decode(), size)
     except UnicodeDecodeError as error:
         text = raw.decode(errors="backslashreplace")
-        return Line(text, len(raw), f"byte {error.start + 1} of the line is no valid UTF-8")
+        return Line(text, size, f"byte {error.start + 1} is no valid UTF-8")
 
 
 class Records:
@@ -75,8 +90,7 @@ class Records:
     """
 
     def __init__(self, stream: BinaryIO, delimiter: str, line: int = 1) -> None:
-        # The module's limit is the process's; it is only ever raised.
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
+        allow_long_cells()
         self._lines = _Lines(stream)
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self._line = line
@@ -99,13 +113,13 @@ class Records:
             return None
         except (csv.Error, _Unusable) as error:
             first = lines.give_back()
-            problem = first.problem or _explained(error)
             self._line += 1
-            return Record(self._line - 1, None, problem, first.text.rstrip("\r\n"), first.size)
+            reason = first.problem or _explained(error)
+            return Record(self._line - 1, None, reason, first.text.rstrip("\r\n"), first.size)
         start, taken = self._line, lines.taken
         self._line += len(taken)
-        problem = next((one.problem for one in taken if one.problem), None)
-        return Record(start, cells, problem, "", sum(one.size for one in taken))
+        problem = lines.problem and next(one.problem for one in taken if one.problem)
+        return Record(start, cells, problem or None, "", lines.size)
 
 
 class _Unusable(Exception):
@@ -118,14 +132,16 @@ class _Lines:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._again: deque[Line] = deque()
-        self.taken: list[Line] = []
-        self._size = 0
+        self.begin()
 
     def begin(self) -> None:
-        self.taken = []
-        self._size = 0
+        """Starts a record."""
+        self.taken: list[Line] = []
+        self.size = 0
+        self.problem = False
 
     def give_back(self) -> Line:
+        """Ends the record with its first line."""
         first, *rest = self.taken
         self._again.extendleft(reversed(rest))
         return first
@@ -134,14 +150,18 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else read_line(self._stream)
-        if line is None:
+        line = self._again.popleft() if self._again else _decoded(*read_line(self._stream))
+        text, size, problem = line
+        if not size:
             raise StopIteration
         self.taken.append(line)
-        self._size += line.size
-        if self._size > MAX_ROW_BYTES:
-            raise _Unusable(f"a quote is not closed within {MAX_ROW_BYTES} bytes")
-        return line.text
+        self.size += size
+        if problem:
+            self.problem = True
+        if self.size > MAX_ROW_BYTES:
+            alone = len(self.taken) == 1
+            raise _Unusable(too_long(size) if alone else "a quote is opened and never closed")
+        return text
 
 
 def _explained(error: Exception) -> str:

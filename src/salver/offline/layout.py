@@ -9,7 +9,7 @@ does not know files.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,9 +95,8 @@ def as_table(columns: Mapping[str, Sequence[Any]]) -> Any:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def mappings_as_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows as an Arrow table; what a row lacks is null."""
-    names = dict.fromkeys(name for row in rows for name in row)
+def mappings_as_table(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Any:
+    """The columns `names` of rows as an Arrow table; what a row lacks is null."""
     return as_table({name: [row.get(name) for row in rows] for name in names})
 
 
@@ -139,7 +138,7 @@ def _joined_field(one: Any, other: Any) -> Any:
 
 
 def _is_json(field: Any) -> bool:
-    return field.metadata == _JSON
+    return bool(field.metadata == _JSON)
 
 
 def _json_field(name: str) -> Any:
@@ -178,6 +177,7 @@ def _widened(column: Any, old: Any, new: Any) -> Any:
         return pa.nulls(len(column), new.type)
     if _is_json(new):
         return _as_json(column.to_pylist())
-    if pa.types.is_nested(new.type):
+    try:
+        return column.cast(new.type, safe=False)
+    except pa.ArrowException:  # not every nested type can be cast
         return pa.array(column.to_pylist(), new.type)
-    return column.cast(new.type, safe=False)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from salver.errors import InputUnreadable
 from salver.offline.columns import refuse_duplicates, refuse_missing
-from salver.offline.csv_records import MAX_ROW_BYTES, Records, read_line
+from salver.offline.csv_records import MAX_ROW_BYTES, Record, Records, read_line, too_long
 from salver.offline.rows import Block, Cursor
 from salver.offline.sources import InputFile, Source
 from salver.schema import Schema
@@ -31,38 +31,48 @@ _MALFORMED = "malformed_row"
 Checked = tuple[Any, ...] | Failure
 
 
-@dataclass(slots=True)
 class _Gathering:
-    """A block in the making."""
+    """A block in the making.
 
-    name: str
-    at: Cursor
-    block_rows: int
-    lines: list[int] = field(default_factory=list)
-    given: list[Any] = field(default_factory=list)
-    checked: list[Checked | None] = field(default_factory=list)
-    size: int = 0
+    Attributes:
+        row, line, offset: What is read up to here, as in `Cursor`.
+        given, checked: The rows of the block; null stands for what is not checked yet.
+    """
 
-    def move(self, size: int, lines: int, rows: int) -> None:
-        file, row, line, offset = self.at
-        self.at = Cursor(file, row + rows, line + lines, offset + size)
+    def __init__(self, name: str, start: Cursor, block_rows: int) -> None:
+        self._name = name
+        self._block_rows = block_rows
+        self._file, self.row, self.line, self.offset = start
+        self._clear()
 
-    def add(self, line: int, given: Any, checked: Checked | None, size: int) -> None:
-        self.lines.append(line)
+    def _clear(self) -> None:
+        self._lines: list[int] = []
+        self.given: list[Any] = []
+        self.checked: list[Any] = []
+        self._begun = self.offset
+
+    def add(self, line: int, given: Any, checked: Checked | None) -> bool:
+        """Adds a row; true if the block is full."""
+        self.row += 1
+        self._lines.append(line)
         self.given.append(given)
         self.checked.append(checked)
-        self.size += size
+        return len(self.given) >= self._block_rows or self.offset - self._begun >= BLOCK_BYTES
 
-    @property
-    def full(self) -> bool:
-        return len(self.given) >= self.block_rows or self.size >= BLOCK_BYTES
-
-    def take(self, checked: list[Checked], bytes_done: int) -> Block:
-        first = self.at.row - len(checked)
+    def take(self, bytes_done: Callable[[int], int]) -> Block:
+        """The block; the next one starts here."""
+        end = Cursor(self._file, self.row, self.line, self.offset)
         block = Block(
-            self.name, first, self.lines, checked, self.given, self.size, self.at, bytes_done
+            file=self._name,
+            first=self.row - len(self.given),
+            lines=self._lines,
+            checked=self.checked,
+            given=self.given,
+            size=self.offset - self._begun,
+            end=end,
+            bytes_done=bytes_done(self.offset),
         )
-        self.lines, self.given, self.checked, self.size = [], [], [], 0
+        self._clear()
         return block
 
 
@@ -114,27 +124,25 @@ class CsvReader:
             gathering = _Gathering(file.name, start, block_rows)
             records = Records(stream, head.delimiter, start.line + 1)
             for record in records:
-                # A record ends before the next; blank lines in between belong to none.
-                lines = records.next_line - record.line
-                gathering.move(record.size, lines, int(record.cells != []))
-                if record.cells == []:
+                gathering.offset += record.size
+                gathering.line = records.next_line - 1
+                if record.cells == []:  # a blank line
                     continue
                 given, failure = _as_row(record, head.columns)
-                gathering.add(record.line, given, failure, record.size)
-                if gathering.full:
-                    yield self._checked(gathering, bytes_done(gathering.at))
+                if gathering.add(record.line, given, failure):
+                    yield self._checked(gathering).take(bytes_done)
             if gathering.given:
-                yield self._checked(gathering, bytes_done(gathering.at))
+                yield self._checked(gathering).take(bytes_done)
 
-    def _checked(self, gathering: _Gathering, bytes_done: int) -> Block:
-        sound = [i for i, failure in enumerate(gathering.checked) if failure is None]
+    def _checked(self, gathering: _Gathering) -> _Gathering:
+        checked = gathering.checked
+        sound = [i for i, failure in enumerate(checked) if failure is None]
         result = self._schema.check_rows((gathering.given[i] for i in sound), text=True)
-        checked: list[Any] = list(gathering.checked)
         for at, row in zip(result.positions, result.batch.rows, strict=True):
             checked[sound[at]] = row
         for at, failure in result.rejected.items():
             checked[sound[at]] = failure
-        return gathering.take(checked, bytes_done)
+        return gathering
 
     def _head(self, index: int, file: InputFile, delimiters: tuple[str, ...]) -> _Head:
         with opened(self._source, file, 0) as (stream, _):
@@ -168,7 +176,7 @@ class CsvReader:
         return best[1]
 
 
-def _as_row(record: Any, columns: tuple[str, ...]) -> tuple[Any, Failure | None]:
+def _as_row(record: Record, columns: tuple[str, ...]) -> tuple[Any, Failure | None]:
     """A record as a mapping, or as it stands with the reason why it cannot be one."""
     if record.cells is None:
         return record.text, Failure(_MALFORMED, f"Line {record.line}: {record.problem}.")
@@ -218,31 +226,36 @@ class JsonLinesReader:
             gathering = _Gathering(file.name, start, block_rows)
             if not start.offset:
                 _refuse_other_json(_peek(stream), file)
-            while (line := read_line(stream)) is not None:
-                text = line.text.removeprefix("\ufeff") if not gathering.at.offset else line.text
-                blank = not text.strip()
-                gathering.move(line.size, 1, int(not blank))
-                if blank:
+            while (line := read_line(stream))[1]:
+                raw, size = line
+                if not gathering.offset:
+                    raw = raw.removeprefix(_BOM)
+                gathering.offset += size
+                gathering.line += 1
+                if raw.isspace() or not raw:
                     continue
-                given, checked = self._row(text, line.problem, gathering.at.line)
-                gathering.add(gathering.at.line, given, checked, line.size)
-                if gathering.full:
-                    yield gathering.take(list(gathering.checked), bytes_done(gathering.at))  # type: ignore[arg-type]
+                given, checked = self._row(raw, size, gathering.line)
+                if gathering.add(gathering.line, given, checked):
+                    yield gathering.take(bytes_done)
             if gathering.given:
-                yield gathering.take(list(gathering.checked), bytes_done(gathering.at))  # type: ignore[arg-type]
+                yield gathering.take(bytes_done)
 
-    def _row(self, text: str, problem: str | None, line: int) -> tuple[Any, Checked]:
-        if problem:
-            return text.rstrip("\r\n"), Failure(_MALFORMED, f"Line {line}: {problem}.")
-        data, checked = self._schema.check_json_line(text.encode())
-        return (text.rstrip("\r\n") if data is None else data), checked
+    def _row(self, raw: bytes, size: int, line: int) -> tuple[Any, Checked]:
+        if size > MAX_ROW_BYTES:
+            given: Any = None
+            checked: Checked = Failure(_MALFORMED, f"Line {line}: {too_long(size)}.")
+        else:
+            given, checked = self._schema.check_json_line(raw)
+        if given is None:
+            given = raw.decode(errors="backslashreplace").rstrip("\r\n")
+        return given, checked
 
 
 @contextmanager
 def opened(
     source: Source, file: InputFile, offset: int
-) -> Iterator[tuple[BinaryIO, Callable[[Cursor], int]]]:
-    """A file as a stream from `offset` on, and what tells how many bytes of it are done.
+) -> Iterator[tuple[BinaryIO, Callable[[int], int]]]:
+    """A file as a stream from `offset` on, and what tells the bytes of it that are done there.
 
     Raises:
         InputUnreadable: If it cannot be opened, or reading fails inside the block.
@@ -251,13 +264,13 @@ def opened(
         with source.filesystem.open_input_file(file.path) as raw:
             if file.compression is None:
                 raw.seek(offset)
-                yield io.BufferedReader(raw, 1 << 20), lambda cursor: cursor.offset
+                yield io.BufferedReader(raw, 1 << 20), lambda at: at
                 return
             unpacked = pa.CompressedInputStream(raw, file.compression)
             stream = io.BufferedReader(unpacked, 1 << 20)
             while offset > 0:  # what is packed cannot be jumped over
                 offset -= len(stream.read(min(offset, 1 << 20)) or b" " * offset)
-            yield stream, lambda _cursor: raw.tell()
+            yield stream, lambda _at: raw.tell()
     except (OSError, pa.ArrowException) as error:
         raise InputUnreadable(f"{file.name} cannot be read: {error}") from error
 

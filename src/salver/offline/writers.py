@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from salver.offline.csv_records import allow_long_cells
 from salver.offline.layout import Layout, as_table, mappings_as_table, renamed_input, widened
 from salver.offline.rows import as_mappings, dump
 from salver.types import ClassProbabilities
@@ -67,10 +68,12 @@ class ParquetWriter:
 
     def __init__(self, inputs: Any) -> None:
         self.layout = Layout(inputs)
+        self._columns = tuple(inputs.names)  # none if only reading tells
 
     def encode(self, inputs: Any, results: Results) -> bytes:
         """See `Writer`."""
-        given = inputs if isinstance(inputs, pa.Table) else mappings_as_table(inputs)
+        names = self._columns or dict.fromkeys(name for row in inputs for name in row)
+        given = inputs if isinstance(inputs, pa.Table) else mappings_as_table(inputs, names)
         found = as_table(results)
         layout = self.layout.joined(given.schema, found.schema)
         data = _as_parquet(given, found, layout)
@@ -79,11 +82,16 @@ class ParquetWriter:
 
     def widen(self, part: bytes, old: Layout) -> bytes:
         """See `Writer`."""
-        table = pq.read_table(pa.BufferReader(part))
+        columns = pq.ParquetFile(pa.BufferReader(part)).read().columns
         n = len(old.inputs)
-        given = pa.Table.from_arrays(table.columns[:n], schema=old.inputs)
-        found = pa.Table.from_arrays(table.columns[n:], schema=old.results)
-        return _as_parquet(given, found, self.layout)
+        given = _table(columns[:n], old.inputs)
+        return _as_parquet(given, _table(columns[n:], old.results), self.layout)
+
+
+def _table(columns: Sequence[Any], schema: Any) -> Any:
+    # Parquet has no seconds, for example: what was read is cast to what was written.
+    cast = [c.cast(f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(cast, schema=schema)
 
 
 def _as_parquet(inputs: Any, results: Any, layout: Layout) -> bytes:
@@ -99,7 +107,7 @@ class JsonLinesWriter:
     """JSON Lines; results are written as they are answered online."""
 
     def __init__(self) -> None:
-        self.layout = Layout()  # each line names its own columns
+        self.layout = Layout()  # for the names of results; each line names its own columns
 
     def encode(self, inputs: Any, results: Results) -> bytes:
         """See `Writer`."""
@@ -109,6 +117,8 @@ class JsonLinesWriter:
         for i, row in enumerate(rows):
             given = {renamed_input(name, taken): value for name, value in row.items()}
             lines.append(dump({**given, **{name: column[i] for name, column in results.items()}}))
+        names = pa.schema([(name, pa.null()) for name in results])
+        self.layout = self.layout.joined(pa.schema([]), names)
         return b"".join(line + b"\n" for line in lines)
 
     def widen(self, part: bytes, old: Layout) -> bytes:
@@ -121,12 +131,13 @@ class CsvWriter:
 
     def __init__(self, inputs: Any) -> None:
         self.layout = Layout(_texts(inputs.names))
+        self._columns = tuple(inputs.names)  # none if only reading tells
 
     def encode(self, inputs: Any, results: Results) -> bytes:
         """See `Writer`."""
         rows = as_mappings(inputs) if isinstance(inputs, pa.Table) else inputs
         flat = _flattened(results)
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = self._columns or dict.fromkeys(name for row in rows for name in row)
         layout = self.layout.joined(_texts(names), _texts(flat))
         given = [[row.get(name) for name in layout.inputs.names] for row in rows]
         found = [flat.get(name) or [None] * len(given) for name in layout.results.names]
@@ -141,6 +152,7 @@ class CsvWriter:
             *(("i", n) for n in self.layout.inputs.names),
             *(("r", n) for n in self.layout.results.names),
         ]
+        allow_long_cells()
         _header, *rows = csv.reader(io.StringIO(part.decode(), newline=""))
         at = {key: i for i, key in enumerate(before)}
         wider = ([row[at[key]] if key in at else None for key in now] for row in rows)
@@ -181,7 +193,7 @@ def _as_csv(layout: Layout, rows: Iterable[Sequence[Any]]) -> bytes:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str):
-        value = dump(value).decode()
-        value = value[1:-1] if value.startswith('"') else value  # a date, say
-    return '"' + value.replace('"', '""') + '"' if _QUOTED.search(value) else value
+    text = value if isinstance(value, str) else dump(value).decode()
+    if text is not value and text.startswith('"'):  # a date, say
+        text = text[1:-1]
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text

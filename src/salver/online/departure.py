@@ -9,36 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from starlette.types import Receive
 
-PATIENCE_S = 0.05  # seconds without an answer before a listener starts
+PERIOD_S = 0.05  # a request that is seen waiting twice, this many seconds apart, gets a listener
 
 Answer = TypeVar("Answer")
+Task = asyncio.Task[Any]
 
 
 class ClientLeft(Exception):
     """The client of a request is gone; there is nobody to answer."""
 
 
-class _Waiter:
-    __slots__ = ("gone", "listener", "receive", "seen", "task")
-
-    def __init__(self, task: asyncio.Task[object], receive: Receive) -> None:
-        self.task = task
-        self.receive = receive
-        self.seen = False  # by the timer, once
-        self.gone = False
-        self.listener: asyncio.Task[None] | None = None
-
-
 class Departures:
     """Cancels what a client waits for when the client leaves."""
 
     def __init__(self) -> None:
-        self._waiters: set[_Waiter] = set()
+        self._waiting: dict[Task, Receive] = {}
+        self._seen: set[Task] = set()  # waiting when the timer looked last
+        self._listeners: dict[Task, Task] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def watch(self, question: Awaitable[Answer], receive: Receive) -> Answer:
@@ -49,34 +41,33 @@ class Departures:
         """
         task = asyncio.current_task()
         assert task is not None
-        waiter = _Waiter(task, receive)
-        self._waiters.add(waiter)
+        self._waiting[task] = receive
         if self._timer is None:
-            self._timer = task.get_loop().call_later(PATIENCE_S, self._look)
+            self._timer = task.get_loop().call_later(PERIOD_S, self._look)
         try:
             return await question
         except asyncio.CancelledError:
-            if waiter.gone and task.uncancel() == 0:
+            # A listener that has ended has cancelled; else it is the server that ends the request.
+            listener = self._listeners.get(task)
+            if listener is not None and listener.done() and task.uncancel() == 0:
                 raise ClientLeft from None
-            raise  # the server ends this request itself
+            raise
         finally:
-            self._waiters.discard(waiter)
-            if waiter.listener is not None:
-                waiter.listener.cancel()
+            del self._waiting[task]
+            if task in self._listeners:
+                self._listeners.pop(task).cancel()
 
     def _look(self) -> None:
-        # Who is seen for the second time has waited for one to two periods.
-        for waiter in self._waiters:
-            if waiter.seen and waiter.listener is None:
-                waiter.listener = waiter.task.get_loop().create_task(_listen(waiter))
-            waiter.seen = True
-        self._timer = (
-            asyncio.get_running_loop().call_later(PATIENCE_S, self._look) if self._waiters else None
-        )
+        loop = asyncio.get_running_loop()
+        for task in self._seen & self._waiting.keys():
+            if task not in self._listeners:
+                listener = loop.create_task(_cancel_on_disconnect(task, self._waiting[task]))
+                self._listeners[task] = listener
+        self._seen = set(self._waiting)
+        self._timer = loop.call_later(PERIOD_S, self._look) if self._waiting else None
 
 
-async def _listen(waiter: _Waiter) -> None:
-    while (await waiter.receive())["type"] != "http.disconnect":
+async def _cancel_on_disconnect(task: Task, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
-    waiter.gone = True
-    waiter.task.cancel()
+    task.cancel()

@@ -30,22 +30,9 @@ CLIENT_LEFT = 499  # never sent; the status that metrics give to a request witho
 
 Header = tuple[bytes, bytes]
 
-# The request headers that Salver reads; all others are left to the user's app.
-_READ = frozenset(
-    {
-        b"authorization",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"host",
-        b"origin",
-        b"x-api-key",
-        b"x-request-id",
-    }
-)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Unique per process and cheap: a random part, then a number that counts requests.
-_PREFIX = os.urandom(6).hex()
+_PREFIX = os.urandom(6).hex().encode()
 _numbers = itertools.count(1)
 
 
@@ -56,8 +43,8 @@ class Exchange:
         scope: The ASGI scope; the user's app may add to it.
         receive: The ASGI channel of the body.
         send: The ASGI channel of the answer.
-        headers: The request headers that Salver reads; of a repeated one, the last.
-        request_id: The client's own id when it is well formed, else a new one.
+        headers: The request's headers, names in lower case; of a repeated one, the last.
+        request_id: The client's own id when it is well formed, else a new one; ASCII.
         status: Of the answer, once its head was sent; 0 before.
     """
 
@@ -67,13 +54,13 @@ class Exchange:
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.headers: dict[bytes, bytes] = {n: v for n, v in scope["headers"] if n in _READ}
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.status = 0
         given = self.headers.get(b"x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):
-            self.request_id = given.decode()
+            self.request_id = given
         else:
-            self.request_id = f"{_PREFIX}-{next(_numbers):x}"
+            self.request_id = b"%b-%x" % (_PREFIX, next(_numbers))
 
     async def answer(
         self,
@@ -91,7 +78,7 @@ class Exchange:
                 "headers": [
                     (b"content-type", content_type),
                     (b"content-length", b"%d" % len(body)),
-                    (b"x-request-id", self.request_id.encode()),
+                    (b"x-request-id", self.request_id),
                     *headers,
                 ],
             }
@@ -110,12 +97,12 @@ class Exchange:
         if status == 500:
             log.error(
                 "request %s (%s %r) failed",
-                self.request_id,
+                self.request_id.decode(),
                 self.scope["method"],
                 self.scope["path"][:200],
                 exc_info=error,
             )
-        public["request_id"] = self.request_id
+        public["request_id"] = self.request_id.decode()
         await self.answer(status, orjson.dumps({"error": public}), headers=headers)
 
 

@@ -64,28 +64,31 @@ class RowTally:
         """Counts answered rows; returns how many of them failed."""
         failed = 0
         for outcome in outcomes:
-            if outcome.failure is not None:
+            if outcome.value is None:
                 failed += 1
                 continue
             if outcome.abstained:
                 self.abstained += 1
-            prediction = (outcome.value or {}).get("prediction", 0.0)
-            # A real number is no class: counting each value would tell nothing.
-            if not isinstance(prediction, float | list | dict):
-                self._add_prediction(prediction)
+            label = outcome.value.get("prediction", 0.0)
+            # What is no text takes the longer way; a known class is counted at once.
+            if type(label) is not str or label not in self.predictions:
+                label = self._label(label)
+            if label is not None:
+                self.predictions[label] = self.predictions.get(label, 0) + 1
         self.ok += len(outcomes) - failed
         self.failed += failed
         return failed
 
-    def _add_prediction(self, prediction: Any) -> None:
-        label = prediction if isinstance(prediction, str) else _label(prediction)
-        if label not in self.predictions:
-            # What cannot be written in a label would take the whole page of metrics with it.
-            label = label.encode(errors="replace").decode()
-            full = len(self.predictions) >= MAX_CLASSES and label not in self.predictions
-            if full or len(label) > MAX_LABEL:
-                label = OTHER
-        self.predictions[label] = self.predictions.get(label, 0) + 1
+    def _label(self, prediction: Any) -> str | None:
+        if isinstance(prediction, float | list | dict):
+            return None  # a real number is no class: counting each value would tell nothing
+        if isinstance(prediction, bool):
+            return "true" if prediction else "false"
+        # What cannot be written in a label would take the whole page of metrics with it.
+        label = "(none)" if prediction is None else str(prediction)
+        label = label.encode(errors="replace").decode()
+        full = len(self.predictions) >= MAX_CLASSES and label not in self.predictions
+        return OTHER if full or len(label) > MAX_LABEL else label
 
 
 class HttpMetrics(Collector):
@@ -178,9 +181,3 @@ class HttpMetrics(Collector):
         yield rows
         yield predictions
         yield abstentions
-
-
-def _label(prediction: Any) -> str:
-    if isinstance(prediction, bool):
-        return "true" if prediction else "false"
-    return "(none)" if prediction is None else str(prediction)

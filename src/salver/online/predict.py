@@ -71,7 +71,7 @@ class PredictRoute:
             body = orjson.dumps({"results": [outcome.as_json() for outcome in outcomes]})
         failed = self._rows.add(outcomes)
         if failed and failed == len(outcomes):
-            await exchange.answer(500, _all_failed(outcomes, exchange.request_id))
+            await exchange.answer(500, _all_failed(outcomes, exchange.request_id.decode()))
         else:
             await exchange.answer(200, body)
 

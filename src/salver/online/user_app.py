@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from salver.online.exchange import Exchange, log
+from salver.online.metrics import METHODS
 from salver.online.refusals import RouteNotFound
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class UserApp:
             if not answer.held or not _handles_errors(exchange.scope):
                 await exchange.fail(error)
                 return
-            log.exception("request %s failed; the app answered it", exchange.request_id)
+            log.exception("request %s failed; the app answered it", exchange.request_id.decode())
         await answer.release()
         if not exchange.status:
             await exchange.fail(RuntimeError("The app returned without an answer."))
@@ -151,7 +152,7 @@ class _Answer:
             self._exchange.status = message["status"]
             headers = list(message.get("headers", ()))
             if all(name.lower() != b"x-request-id" for name, _ in headers):
-                headers.append((b"x-request-id", self._exchange.request_id.encode()))
+                headers.append((b"x-request-id", self._exchange.request_id))
             message = {**message, "headers": headers}
         await self._exchange.send(message)
 
@@ -168,6 +169,8 @@ def _literal_routes(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         methods = getattr(route, "methods", None)
         if "{" in path:
             continue
+        if methods is None and hasattr(route, "include_in_schema"):
+            methods = METHODS  # a Starlette route to a class or an ASGI app takes them all
         if methods:
             yield from ((method, path) for method in methods)
         elif getattr(route, "routes", None):  # a mount

@@ -1,0 +1,264 @@
+"""The offline job: rows of files through the replicas of a deployment to an output folder.
+
+Reader, check, batches, `Replica.run`, parts. A chunk of rows is the unit of commit, and its
+batches depend on the chunk and the plan alone: a job that was killed anywhere and is resumed
+leaves the same bytes as one that was not. It does not know how replicas are made, nor terminals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, Protocol
+
+from salver.errors import OutputExists
+from salver.offline.commit import Committer, JobOptions, completed, identity_of
+from salver.offline.folder import held, local_folder
+from salver.offline.readers import Reader, open_reader
+from salver.offline.results import Results, batches
+from salver.offline.rows import Chunk, chunks
+from salver.offline.sources import Source, find
+from salver.offline.text_readers import BLOCK_ROWS
+from salver.schema import Schema
+from salver.types import Batch, Outcomes
+
+__all__ = ["JobOptions", "OfflineReplica", "Progress", "run_job"]
+
+RUNNING_CHUNKS = 2  # so that replicas stay busy while a chunk ends; one more is read ahead
+PROGRESS_EVERY_S = 0.1
+
+
+class OfflineReplica(Protocol):
+    """The replicas of a deployment, as a job sees them."""
+
+    @property
+    def concurrency(self) -> int:
+        """Batches that may be under way at once."""
+        ...
+
+    async def run(self, batch: Batch) -> Outcomes:
+        """Predicts one batch, whatever happens to single replicas."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        rows_done: Rows that are answered or refused, those of earlier runs included.
+        rows_before: Those of earlier runs.
+        bad: Rows that failed, those of earlier runs included.
+        bytes_done: Bytes of the input up to there, roughly.
+        bytes_before: Those of earlier runs.
+        bytes_total: Bytes of the input.
+        started: `time.monotonic()` at the start of this run, seconds.
+        finished: True in the last report.
+    """
+
+    rows_done: int
+    rows_before: int
+    bad: int
+    bytes_done: float
+    bytes_before: float
+    bytes_total: int
+    started: float
+    finished: bool = False
+
+
+async def run_job(  # noqa: PLR0913 - all by name, and each is a thing of its own
+    *,
+    deployment: str,
+    schema: Schema,
+    replica: OfflineReplica,
+    max_batch_size: int,
+    version: str,
+    plan: Mapping[str, Any],
+    input: str,
+    output: str,
+    options: JobOptions,
+    progress: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """Predicts every row of the input, each exactly once, to the output or to quarantine.
+
+    Args:
+        deployment: Name of the deployment.
+        schema: Checks the rows.
+        replica: Answers the batches.
+        max_batch_size: Most rows in a batch.
+        version: Digest of what answers.
+        plan: What else shapes the answers, such as policies; held against a job to resume.
+        input: Path or URI of a file, a folder or a glob.
+        output: Local folder.
+        options: How to read and write.
+        progress: Called at most ten times a second, and once at the end.
+
+    Returns:
+        The manifest. Its key `status`, which is not in the file, says "finished", or "already
+        complete" when there was nothing left to do.
+
+    Raises:
+        InputUnreadable: If a file cannot be read; what is committed stays.
+        MissingColumns: If the input lacks columns of the schema.
+        OutputExists: If the folder is not empty, and neither resume nor overwrite is asked for.
+        OutputInUse: If another job writes there.
+        ManifestMismatch: If the job to resume was another one.
+        TooManyBadRows: If more rows fail than `max_bad_rows`; what is committed stays.
+        OfflineError: If the disk refuses; what is committed stays.
+    """
+    loop = asyncio.get_running_loop()
+    with held(local_folder(output)) as folder, ThreadPoolExecutor(1) as thread:
+        if folder.begun and not (options.resume or options.overwrite):
+            state = "a finished" if folder.finished else "an unfinished"
+            raise OutputExists(
+                f"The output folder {folder.path} holds {state} offline job. Say resume (--resume) "
+                "to go on with it, overwrite (--overwrite) to delete it, or choose another folder."
+            )
+        source = await loop.run_in_executor(thread, find, input)
+        # Before anything is deleted or written: an input that cannot be read changes nothing.
+        reader = await loop.run_in_executor(thread, _opened, source, schema, options)
+        prints = await loop.run_in_executor(thread, source.fingerprint)
+        full_plan = {**plan, "max_batch_size": max_batch_size}
+        identity = identity_of(deployment, version, full_plan, options, prints)
+        if folder.finished and options.resume:
+            return await loop.run_in_executor(thread, completed, folder, identity)
+        committer = Committer(folder, identity, options, reader.columns)
+        await loop.run_in_executor(thread, committer.open)
+        job = _Job(replica, max_batch_size, source, committer, progress)
+        return await job.run(reader, schema, options.chunk_rows)
+
+
+def _opened(source: Source, schema: Schema, options: JobOptions) -> Reader:
+    return open_reader(
+        source, schema, delimiter=options.delimiter, fill_defaults=options.fill_defaults
+    )
+
+
+@dataclass(slots=True)
+class _Running:
+    """A chunk whose batches are under way."""
+
+    chunk: Chunk
+    groups: list[list[int]]
+    tasks: list[asyncio.Task[Outcomes]]
+
+
+class _Job:
+    """Keeps the replicas busy, and commits chunks in order."""
+
+    def __init__(
+        self,
+        replica: OfflineReplica,
+        max_batch_size: int,
+        source: Source,
+        committer: Committer,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._replica = replica
+        self._max_batch_size = max_batch_size
+        self._source = source
+        self._committer = committer
+        self._report = report
+        self._reported = -PROGRESS_EVERY_S
+        self._slots = asyncio.Semaphore(max(replica.concurrency, 1))
+        self._bytes_before_file = list(accumulate((f.size for f in source.files), initial=0))
+        rows, bad, at = committer.done()
+        passed = min(self._bytes_before_file[at.file] + at.offset, source.size)
+        self._bytes_begun = passed
+        self._progress = Progress(rows, rows, bad, passed, passed, source.size, time.monotonic())
+
+    async def run(self, reader: Reader, schema: Schema, chunk_rows: int) -> dict[str, Any]:
+        """All chunks that are not committed yet, then the end."""
+        loop = asyncio.get_running_loop()
+        read = self._chunks(reader, schema, chunk_rows)
+        running: deque[_Running] = deque()
+        # One thread reads and one writes; leaving them waits for what is under way, so that
+        # nothing is written to a folder that is no longer held.
+        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+            ahead = loop.run_in_executor(reading, next, read, None)
+            try:
+                while (chunk := await ahead) is not None:
+                    ahead = loop.run_in_executor(reading, next, read, None)
+                    running.append(self._start(chunk))
+                    if len(running) >= RUNNING_CHUNKS:
+                        await self._end(running, writing)
+                while running:
+                    await self._end(running, writing)
+                manifest = await loop.run_in_executor(
+                    writing, self._committer.finish, self._source.refuse_changed
+                )
+            finally:
+                ahead.cancel()
+                await _cancelled([task for one in running for task in one.tasks])
+        self._tell(replace(self._progress, bytes_done=self._source.size, finished=True))
+        return {**manifest, "status": "finished"}
+
+    def _chunks(self, reader: Reader, schema: Schema, chunk_rows: int) -> Iterator[Chunk]:
+        _, _, at = self._committer.done()
+        return chunks(
+            reader.blocks(at, min(BLOCK_ROWS, chunk_rows)),
+            schema.fields,
+            first=self._committer.next_chunk,
+            chunk_rows=chunk_rows,
+            bytes_before=self._bytes_before_file,
+        )
+
+    def _start(self, chunk: Chunk) -> _Running:
+        groups = batches(chunk.batch, self._max_batch_size)
+        row_bytes = (chunk.bytes_done - self._bytes_begun) / len(chunk)
+        self._bytes_begun = chunk.bytes_done
+        tasks = [
+            asyncio.create_task(self._ask(chunk.batch.take(group), row_bytes)) for group in groups
+        ]
+        self._add(len(chunk.rejected), len(chunk.rejected), row_bytes)
+        return _Running(chunk, groups, tasks)
+
+    async def _ask(self, batch: Batch, row_bytes: float) -> Outcomes:
+        async with self._slots:
+            outcomes = await self._replica.run(batch)
+        self._add(len(batch), len(outcomes.failures), row_bytes)
+        return outcomes
+
+    async def _end(self, running: deque[_Running], writing: ThreadPoolExecutor) -> None:
+        """Waits for the oldest chunk and commits it."""
+        oldest = running[0]
+        outcomes = await asyncio.gather(*oldest.tasks)
+        running.popleft()
+
+        def commit() -> None:
+            results = Results(oldest.chunk, oldest.groups, outcomes)
+            self._committer.commit(oldest.chunk, results)
+
+        await asyncio.get_running_loop().run_in_executor(writing, commit)
+
+    def _add(self, rows: int, bad: int, row_bytes: float) -> None:
+        now = self._progress
+        self._tell(
+            replace(
+                now,
+                rows_done=now.rows_done + rows,
+                bad=now.bad + bad,
+                bytes_done=now.bytes_done + rows * row_bytes,
+            )
+        )
+
+    def _tell(self, progress: Progress) -> None:
+        self._progress = progress
+        now = time.monotonic()
+        if progress.finished or now - self._reported >= PROGRESS_EVERY_S:
+            self._reported = now
+            self._report(progress)
+
+
+async def _cancelled(tasks: list[asyncio.Task[Outcomes]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, Exception):
+            await task
