@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -71,7 +72,7 @@ def read_projects(
             else:
                 projects.append(LabelledProject(**{name: row[name] for name in COLUMNS}))
     except csv.Error as error:
-        problems.append(f"line {reader.line_num}: {error}")
+        problems.append(f"line {reader.line_num} or after: {error}")
     if problems:
         more = len(problems) - _NAMED_ROWS
         named = "; ".join(problems[:_NAMED_ROWS]) + (f"; and {more} more" if more > 0 else "")
@@ -84,7 +85,7 @@ def read_projects(
 def _read_text(location: str) -> str:
     try:
         if urlsplit(location).scheme in ("http", "https", "file"):
-            with urlopen(location, timeout=_DOWNLOAD_TIMEOUT_S) as response:  # noqa: S310
+            with urlopen(location, timeout=_DOWNLOAD_TIMEOUT_S) as response:
                 content = response.read()
         else:
             content = Path(location).read_bytes()
@@ -232,4 +233,4 @@ def near_duplicates(
 
 def _word_pairs(project: LabelledProject) -> set[tuple[str, str]]:
     words = normalised_title(f"{project.title} {project.description}").split()
-    return set(zip(words, words[1:], strict=False))
+    return set(pairwise(words))

@@ -96,21 +96,23 @@ def build(config: dict[str, Any], spec: ModelSpec) -> TextClassifier:
 def from_encoder(folder: Path, spec: ModelSpec) -> tuple[TextClassifier, dict[str, Any]]:
     """A model on a pretrained encoder, its linear layer new; and the encoder's configuration."""
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # it reports at length that a pooler nobody reads was left out
     options = {"add_pooling_layer": False} if spec.pooling != "pooler" else {}
     encoder = AutoModel.from_pretrained(folder, use_safetensors=True, **options)
     model = TextClassifier(encoder, encoder.config.hidden_size, spec)
     return model, json.loads((folder / "config.json").read_text("utf-8"))
 
 
-def save(
-    folder: Path, model: TextClassifier, config: dict[str, Any], tokenizer_json: str
-) -> None:
+def save(folder: Path, model: TextClassifier, config: dict[str, Any], tokenizer_json: str) -> None:
     """Write the model's four files into a folder, which is made if it is missing."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     save_file(state, folder / WEIGHTS_FILE)
     (folder / SPEC_FILE).write_text(json.dumps(asdict(model.spec), indent=2), "utf-8")
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2), "utf-8")
@@ -131,7 +133,8 @@ def load(folder: str | os.PathLike[str]) -> tuple[TextClassifier, TextTokenizer]
     spec = ModelSpec(**(spec_values | {"classes": tuple(spec_values["classes"])}))
     model = build(json.loads((path / CONFIG_FILE).read_text("utf-8")), spec)
     load_weights(model, load_file(path / WEIGHTS_FILE))
-    return model.to(device()).eval(), TextTokenizer(path / TOKENIZER_FILE, spec.max_length)
+    tokenizer = TextTokenizer((path / TOKENIZER_FILE).read_text("utf-8"), spec.max_length)
+    return model.to(device()).eval(), tokenizer
 
 
 def load_weights(model: TextClassifier, state: dict[str, torch.Tensor]) -> None:
@@ -143,8 +146,9 @@ def load_weights(model: TextClassifier, state: dict[str, torch.Tensor]) -> None:
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"the weights do not fit the encoder's configuration and the classes: {error}"
+            f"the weights do not fit the encoder's configuration and the classes: {reason}"
         ) from error
 
 
@@ -157,7 +161,9 @@ def batches(lengths: Sequence[int], size: int) -> Iterator[np.ndarray]:
 
 @torch.inference_mode()
 def predict_logits(
-    model: TextClassifier, tokenizer: TextTokenizer, encodings: Sequence[Sequence[int]],
+    model: TextClassifier,
+    tokenizer: TextTokenizer,
+    encodings: Sequence[Sequence[int]],
     batch_size: int = 8,
 ) -> np.ndarray:
     """Logits of encoded texts: float32 of shape (n, k), in the order given."""

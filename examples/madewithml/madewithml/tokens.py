@@ -4,7 +4,6 @@ Knows nothing of models. Uses `tokenizers` directly: the `tokenizer.json` that s
 sentence encoder often pads every text to a fixed length, which is 3/4 of the work for nothing.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +27,15 @@ class TextTokenizer:
     severed word lies beyond them; otherwise a prefix four times as long is tried.
     """
 
-    def __init__(self, file: str | os.PathLike[str], max_length: int) -> None:
+    def __init__(self, definition: str, max_length: int) -> None:
+        """Make one from the text of a `tokenizer.json`."""
         from tokenizers import Tokenizer
 
         self.max_length = max_length
-        self._truncating = Tokenizer.from_file(os.fspath(file))
+        self._truncating = Tokenizer.from_str(definition)
         self._truncating.no_padding()
         self._truncating.enable_truncation(max_length=max_length)
-        self._counting = Tokenizer.from_file(os.fspath(file))
+        self._counting = Tokenizer.from_str(definition)
         self._counting.no_padding()
         self._counting.no_truncation()
         self.pad_id = self._truncating.token_to_id("[PAD]") or 0

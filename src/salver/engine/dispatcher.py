@@ -115,9 +115,8 @@ class Dispatcher:
     def close(self) -> None:
         """Refuses everything that waits; what runs is answered."""
         self._closed = True
-        error = NotReady("The service is shutting down. Ask another instance, or again later.")
         for entry in (*self._batcher.drain(), *self._suspects):
-            entry.waiter.fail(error)  # type: ignore[attr-defined]
+            self._refuse(entry)
         self._suspects.clear()
 
     async def drain(self) -> None:
@@ -249,12 +248,18 @@ class Dispatcher:
         rate = len(entries) / max(seconds, 1e-6) * max(self._pool.healthy, 1)
         self._rows_per_s = 0.8 * self._rows_per_s + 0.2 * rate if self._rows_per_s else rate
 
+    def _refuse(self, entry: Entry) -> None:
+        error = NotReady("The service is shutting down. Ask another instance, or again later.")
+        entry.waiter.fail(error)  # type: ignore[attr-defined]
+
     def _suspect(self, entries: list[Entry]) -> None:
         for entry in entries:
             entry.attempts += 1
             if entry.waiter.gone:
                 continue
-            if entry.attempts >= MOST_ATTEMPTS:
+            if self._closed:
+                self._refuse(entry)
+            elif entry.attempts >= MOST_ATTEMPTS:
                 entry.waiter.fill(entry.index, Outcome(None, CRASHED))  # type: ignore[attr-defined]
             else:
                 self._suspects.append(entry)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from salver.engine.replica import Ready, Worker
-from salver.errors import ReplicaDied, ReplicaStartFailed
+from salver.errors import NotReady, ReplicaDied, ReplicaStartFailed
 from salver.types import Batch, Outcomes
 
 log = logging.getLogger("salver.pool")
@@ -143,8 +143,11 @@ class Pool:
 
         Raises:
             ReplicaDied: If the replica ended instead of answering.
+            NotReady: If the pool was stopped.
         """
         while (slot := self.acquire()) is None:
+            if self._stopping:
+                raise NotReady(f"{self.name} is shutting down. Start its service again.")
             free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(free)
             try:
@@ -170,6 +173,9 @@ class Pool:
     async def stop(self) -> None:
         """Ends all replicas."""
         self._stopping = True
+        for free in self._waiting:
+            if not free.done():
+                free.set_result(None)  # they find out that there is nothing to wait for
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -190,6 +196,10 @@ class Pool:
                 f"A replica of {self.name} was not ready after {self._startup_timeout_s:g} s. Load "
                 "less in __init__, or raise startup_timeout_s."
             ) from None
+        worker = slot.worker
+        if worker.has_ended():
+            raise ReplicaStartFailed(f"A replica of {self.name} ended right after it was loaded.")
+        worker.on_end = lambda: self.lost(slot) if slot.worker is worker else None
         log.info("%s: replica %d ready in %.1f s", self.name, slot.index, ready.load_s)
         self.examples = self.examples or ready.examples
         slot.state = "ready"
@@ -203,7 +213,7 @@ class Pool:
             slot.state = "starting"
             try:
                 return await self._start(slot)
-            except ReplicaStartFailed as error:
+            except Exception as error:  # noqa: BLE001 - a place is never given up
                 slot.state = "dead"
                 slot.failures += 1
                 log.error("%s: replica %d did not start: %s", self.name, slot.index, error)
@@ -225,12 +235,12 @@ class Pool:
                     self.lost(slot)
 
     def _freed(self) -> None:
+        self.on_free()  # requests first: a job has no deadline
         while self._waiting:
             free = self._waiting.popleft()
             if not free.done():
                 free.set_result(None)
                 return
-        self.on_free()
 
     def _spawn_task(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

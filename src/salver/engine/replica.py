@@ -16,8 +16,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -84,6 +86,8 @@ class Worker(Protocol):
         """True when a hang can be ended from outside."""
         ...
 
+    on_end: Callable[[], None]  # called when it ends without having been asked to
+
     async def start(self) -> Ready:
         """Loads; returns when the golden examples were answered."""
         ...
@@ -119,9 +123,11 @@ class ProcessReplica:
         self._birth = birth
         self._fields = deployment.schema.fields
         self._name = deployment.name
+        self.on_end: Callable[[], None] = lambda: None
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: _Channel | None = None
         self._lifeline: int | None = None
+        self._was_killed = False
 
     @property
     def pid(self) -> int:
@@ -133,24 +139,19 @@ class ProcessReplica:
         Raises:
             ReplicaStartFailed: With the child's own traceback.
         """
-        ours, theirs = socket.socketpair()
-        lifeline_end, self._lifeline = os.pipe()
-        try:
-            self._process = await asyncio.get_running_loop().run_in_executor(
-                None, self._spawn, theirs, lifeline_end
-            )
-        finally:
-            theirs.close()
-            os.close(lifeline_end)
-        ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        _, self._channel = await loop.create_unix_connection(_Channel, sock=ours)
         started = time.monotonic()
         try:
-            message = await self._channel.ask("load", self._load_message())
+            channel = self._channel = await self._connect()
+            message = await channel.ask("load", self._load_message())
+        except OSError as error:
+            self.kill()
+            raise ReplicaStartFailed(
+                f"No child process could be started for {self._name}: {error}. Check the limits of "
+                "this machine on processes, open files and memory."
+            ) from error
         except ReplicaDied:
-            code = await loop.run_in_executor(None, self._process.wait)
-            self._release()
+            code = await self._exit_code()
+            self.kill()
             raise ReplicaStartFailed(
                 f"A replica of {self._name} ended with exit code {code} while it was loading. Its "
                 "own output above says why."
@@ -168,27 +169,57 @@ class ProcessReplica:
         return self._channel.ask("run", list(batch.rows), outcomes_from_message)
 
     def has_ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
+        closed = self._channel is None or self._channel.is_closed
+        return closed or self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
-        if self._process and self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self.on_end = lambda: None
+        process = self._process
+        if process is not None and not self._was_killed:
+            self._was_killed = True
+            # Also when the child has ended by itself: what the model spawned is in its group.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            # Reaped off the loop, or it would stay a zombie.
+            threading.Thread(target=process.wait, daemon=True).start()
         self._release()
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Closes the socket, upon which the child ends by itself; kills it after `grace_s`."""
-        process = self._process
+        self.on_end = lambda: None
         self._release()
-        if process is None:
-            return
+        if self._process is not None:
+            await self._exit_code(grace_s)
+            self.kill()
+
+    async def _exit_code(self, grace_s: float = 5.0) -> int:
+        """Waits for the child's end, and kills it after `grace_s`.
+
+        It looks again and again, since a thread for each hung child would use up the executor.
+        """
+        assert self._process is not None
+        end = time.monotonic() + grace_s
+        while (code := self._process.poll()) is None:
+            if time.monotonic() > end:
+                self.kill()
+            await asyncio.sleep(0.005)
+        return code
+
+    async def _connect(self) -> _Channel:
         loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        lifeline_end, self._lifeline = os.pipe()
         try:
-            await loop.run_in_executor(None, process.wait, grace_s)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await loop.run_in_executor(None, process.wait)
+            self._process = await loop.run_in_executor(None, self._spawn, theirs, lifeline_end)
+        finally:
+            theirs.close()
+            os.close(lifeline_end)
+        ours.setblocking(False)
+        _, channel = await loop.create_unix_connection(lambda: _Channel(self._ended), sock=ours)
+        return channel
+
+    def _ended(self) -> None:
+        self.on_end()
 
     def _spawn(self, theirs: socket.socket, lifeline_end: int) -> subprocess.Popen[bytes]:
         threads = str(self._birth.threads)
@@ -222,20 +253,18 @@ class ProcessReplica:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
-        if self._process is not None and self._process.poll() is None:
-            # Reaped off the loop, or it would stay a zombie.
-            asyncio.get_running_loop().run_in_executor(None, self._process.wait)
 
 
 class _Channel(asyncio.Protocol):
     """One question at a time over a socket; the answer is matched by its number."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_close: Callable[[], None]) -> None:
+        self._on_close = on_close
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[asyncio.Future[Any], Any]] = {}
-        self._closed = False
+        self.is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
@@ -243,9 +272,10 @@ class _Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for number, answer in self._reader.feed(data):
-                future, convert = self._waiting.pop(number, (None, None))
+                future, convert = self._waiting.get(number, (None, None))
                 if future is not None and not future.done():
                     future.set_result(convert(answer) if convert else answer)
+                self._waiting.pop(number, None)
         except Exception:
             log.exception("A replica sent a frame that cannot be read; it is replaced.")
             self.close()
@@ -255,7 +285,7 @@ class _Channel(asyncio.Protocol):
 
     def ask(self, kind: str, content: Any, convert: Any = None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self._closed or self._transport is None:
+        if self.is_closed or self._transport is None:
             future.set_exception(ReplicaDied("The replica has ended."))
             return future
         number = next(self._numbers)
@@ -269,15 +299,16 @@ class _Channel(asyncio.Protocol):
         return future
 
     def close(self) -> None:
-        if self._closed:
+        if self.is_closed:
             return
-        self._closed = True
+        self.is_closed = True
         if self._transport is not None:
             self._transport.close()
         for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(ReplicaDied("The replica ended while it held the batch."))
         self._waiting.clear()
+        self._on_close()
 
 
 class ThreadReplica:
@@ -295,6 +326,7 @@ class ThreadReplica:
     def __init__(self, deployment: Deployment, resolved: Resolved) -> None:
         self._deployment = deployment
         self._resolved = resolved
+        self.on_end: Callable[[], None] = lambda: None  # a thread does not end by itself
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"salver-{deployment.name}")
         self._loaded: Loaded | None = None
 
@@ -310,14 +342,7 @@ class ThreadReplica:
         """
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        try:
-            self._loaded = await loop.run_in_executor(self._thread, self._load)
-        except ReplicaStartFailed:
-            raise
-        except Exception as error:
-            raise ReplicaStartFailed(
-                f"{self._deployment.name} could not be loaded: {error}"
-            ) from error
+        self._loaded = await loop.run_in_executor(self._thread, self._load)
         return Ready(self._loaded.examples, time.monotonic() - started)
 
     def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
@@ -336,4 +361,13 @@ class ThreadReplica:
         await loop.run_in_executor(None, self._thread.shutdown)
 
     def _load(self) -> Loaded:
-        return load(self._deployment, self._resolved, log.error)
+        try:
+            return load(self._deployment, self._resolved, log.error)
+        except BaseException as error:
+            # SystemExit would end the engine's loop, and StopIteration cannot cross it.
+            self.kill()
+            if isinstance(error, ReplicaStartFailed):
+                raise
+            raise ReplicaStartFailed(
+                f"{self._deployment.name} could not be loaded.\n{traceback.format_exc()}"
+            ) from error

@@ -31,19 +31,29 @@ def main() -> None:
     for fd in (descriptor, lifeline):
         os.set_inheritable(fd, False)  # what a model spawns must not keep them open
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A service manager signals all processes of a service; when a replica ends, the engine says.
+    # No SIG_IGN here, and the default after a fork: what a model spawns must stay terminable.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     faulthandler.enable()
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     with socket.socket(fileno=descriptor) as channel:
         _serve(channel)
-    # Models leave threads behind that do not end by themselves.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    _end()
 
 
 def _end_with(lifeline: int) -> None:
     """Ends the process when the engine has ended, however it ended."""
     os.read(lifeline, 1)
+    _end()
+
+
+def _end() -> None:
+    """Ends at once, for models leave threads and processes behind that do not end by themselves."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import tempfile
 import threading
 import time
@@ -39,6 +40,8 @@ _DOWNLOAD_BYTES_PER_S = 256 * 1024
 _PAGE = 200
 # For experiments and runs of a store that answers with endless pages.
 _MAX_PAGES = 100
+
+_METRIC_NAME = re.compile(r"[\w\-./ :]+")
 
 # MLflow takes these from the environment only. What the operator has set is left alone.
 _ENVIRONMENT = {
@@ -139,9 +142,9 @@ class MlflowStore:
         return ModelVersion(version.name, int(number), None), self._expect(uri)
 
     def _finished_runs(self, experiment_id: str, metric: str, mode: Mode) -> Iterator[list[Any]]:
-        # No metric has a backtick in its name, so such a name is one that no run has.
         direction = "ASC" if mode == "min" else "DESC"
-        order = [] if "`" in metric else [f"metrics.`{metric}` {direction}"]
+        # Any other name is one that MLflow logs for no run, and that its query language fails on.
+        order = [f"metrics.`{metric}` {direction}"] if _METRIC_NAME.fullmatch(metric) else []
         token: str | None = None
         for _ in range(_MAX_PAGES):
             page = self._ask(

@@ -18,6 +18,7 @@ from typing import Any
 
 import httptools
 import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -67,8 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
-            busy = "The server holds as many connections as it may; try again later."
-            transport.write(self._render(Refused(503, rules.TOO_MANY_CONNECTIONS, busy)))
+            transport.write(self._render(rules.BUSY))
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -127,13 +127,21 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body_bytes:
             raise rules.body_too_large("is longer", self.limits.max_body_bytes)
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._phase == _HEAD:
             return  # the parser skips the body of a request that offers an upgrade
         self._phase = _IDLE
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _check_head(self) -> None:
         version = self.parser.get_http_version()
@@ -148,7 +156,8 @@ class HttpProtocol(HttpToolsProtocol):
         ):
             raise rules.headers_too_large(limits)
         rules.check_framing(version, self.headers, self.hosts, limits.max_body_bytes)
-        self.url = rules.origin_form(self.url, self.headers)
+        if not self.url.startswith(b"/") or b"#" in self.url:
+            self.url = rules.origin_form(self.url, self.headers)
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise rules.bad_request(
                 f"More than {_MAX_PIPELINED} requests wait on this connection; await answers first."
@@ -197,11 +206,11 @@ class HttpProtocol(HttpToolsProtocol):
     async def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
         if cycle.disconnected:  # refused in the same breath
             return
-        failure = Refused(500, rules.INTERNAL_ERROR, "The server could not answer; report this id.")
+        failure = rules.INTERNAL
         try:
             await app(cycle.scope, cycle.receive, cycle.send)
         except asyncio.CancelledError:
-            failure = Refused(503, rules.NOT_READY, "The server is shutting down; try again.")
+            failure = rules.SHUTTING_DOWN
         except (Exception, SystemExit):  # noqa: BLE001 - sys.exit() in a route ends no server
             _log.exception("The app failed")
         if not cycle.response_complete and not cycle.disconnected:

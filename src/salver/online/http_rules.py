@@ -79,6 +79,11 @@ class Refused(Exception):
         return b"".join((head, *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body))
 
 
+INTERNAL = Refused(500, INTERNAL_ERROR, "The server could not answer; report this request id.")
+SHUTTING_DOWN = Refused(503, NOT_READY, "The server is shutting down; try again.")
+BUSY = Refused(503, TOO_MANY_CONNECTIONS, "The server holds all connections it may; try again.")
+
+
 class Hosts:
     """The names that a Host header may hold; remembers accepted values, to stay cheap."""
 
