@@ -1,7 +1,7 @@
 # Every verb creates .venv and installs what it needs; only Python 3.11+ with pip is asked for.
 PYTHON ?= python3
 PORT ?= 8000
-DATASET ?= examples/madewithml/madewithml/datasets/train.csv
+DATASET ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -14,11 +14,11 @@ serve: $(READY)  ## Serve the best run of the example on PORT, training first if
 	$(BIN)/python -m madewithml.train --if-missing
 	$(BIN)/salver serve madewithml.service:service --port $(PORT)
 
-train: $(READY)  ## Train the example on DATASET; ends with one JSON object on stdout
-	@$(BIN)/python -m madewithml.train --dataset $(DATASET)
+train: $(READY)  ## Train the example (on DATASET=path); ends with one JSON object on stdout
+	@$(BIN)/python -m madewithml.train $(if $(DATASET),--dataset '$(DATASET)')
 
-evaluate: $(READY)  ## Evaluate the best run on DATASET; ends with one JSON object on stdout
-	@$(BIN)/python -m madewithml.evaluate --dataset $(DATASET)
+evaluate: $(READY)  ## Evaluate the best run (on DATASET=path); ends with one JSON object on stdout
+	@$(BIN)/python -m madewithml.evaluate $(if $(DATASET),--dataset '$(DATASET)')
 
 test: $(READY)  ## All tests
 	$(BIN)/python -m pytest

@@ -277,10 +277,7 @@ def _load(body: bytes) -> Any:
 
 def _count_keys(value: Any, depth: int) -> int:
     if depth > MAX_DEPTH:
-        raise InvalidInput(
-            f"A row is nested more than {MAX_DEPTH} levels deep. Flatten it.",
-            [{"path": [], "message": "nested too deep", "type": "too_deep"}],
-        )
+        raise _too_deep()
     if isinstance(value, dict):
         return len(value) + sum(
             _count_keys(v, depth + 1) for v in value.values() if isinstance(v, dict | list)
@@ -301,8 +298,18 @@ def _refuse_duplicates(body: bytes) -> None:
                 )
             seen.add(key)
 
-    # Integers stay text: their value does not matter here, and int() limits their digits.
-    json.loads(body, object_pairs_hook=pairs, parse_int=str)
+    try:
+        # Integers stay text: their value does not matter here, and int() limits their digits.
+        json.loads(body, object_pairs_hook=pairs, parse_int=str)
+    except RecursionError:  # in a value that a second one of the same key has hidden
+        raise _too_deep() from None
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput(
+        f"A row is nested more than {MAX_DEPTH} levels deep. Flatten it.",
+        [{"path": [], "message": "nested too deep", "type": "too_deep"}],
+    )
 
 
 def _problems(error: ValidationError | Unfit, prefix: tuple[int, ...] = ()) -> list[dict[str, Any]]:

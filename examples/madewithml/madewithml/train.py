@@ -27,7 +27,7 @@ from madewithml.data import (
     read_projects,
     stratified_split,
 )
-from madewithml.locations import EXPERIMENT, METRIC, encoder_folder, tracking_uri
+from madewithml.locations import EXPERIMENT, METRIC, MODE, encoder_folder, tracking_uri
 from madewithml.metrics import confusion_matrix, report
 from madewithml.noise import random_projects, share_answered_other
 from madewithml.text import project_text
@@ -296,6 +296,17 @@ def read_data(dataset: str | None, holdout: str | None, seed: int) -> Data:
     return Data(Path(dataset).name, train, validation, test, tested_on)
 
 
+def finished_run(experiment: str) -> str | None:
+    """The best finished run of the experiment, if there is one."""
+    from salver.errors import TrackingError
+    from salver.models.tracking import best_run
+
+    try:
+        return best_run(experiment, METRIC, MODE, tracking_uri()).run_id
+    except TrackingError:
+        return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 when all runs were trained, 1 when the data or encoder are no good."""
     parser = argparse.ArgumentParser(prog="python -m madewithml.train", description=__doc__,
@@ -308,7 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, help="at most so many epochs per run")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--preprocessing", choices=("none", "clean_text"), default="none")
+    parser.add_argument("--if-missing", action="store_true",
+                        help="do nothing if the experiment has a finished run")  # fmt: skip
     given = parser.parse_args(arguments)
+    if given.if_missing and (run_id := finished_run(given.experiment)):
+        say(f"experiment {given.experiment!r} has runs already; the best is {run_id}")
+        return 0
     start = time.monotonic()
     try:
         data = read_data(given.dataset or None, given.holdout or None, given.seed)

@@ -30,7 +30,7 @@ _TYPES = {
 _PACKAGED = ("favicon.png", "redoc.standalone.js", "swagger-ui-bundle.js", "swagger-ui.css")
 # Both pages set inline styles from scripts; ReDoc's search runs in a worker made from a blob.
 _POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    b"default-src 'none'; script-src 'self'; style-src 'self'; "
     b"img-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; "
     b"form-action 'none'; frame-ancestors 'none'"
 )

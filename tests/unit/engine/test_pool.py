@@ -288,14 +288,15 @@ def test_a_cancelled_wait_passes_its_turn_on() -> None:
         workers = FakeWorkers()
         pool = workers.pool(1)
         await pool.start()
-        running, leaver, last = (asyncio.ensure_future(pool.run(batch_of(t))) for t in "abc")
+        slot = pool.acquire()
+        assert slot is not None
+        leaver, last = (asyncio.ensure_future(pool.run(batch_of(t))) for t in "bc")
         await settle()
-        workers[0].answer()
-        await running
+        pool.release(slot)  # the turn is the leaver's
         leaver.cancel()
         await settle()
-        if leaver.done() and leaver.cancelled():
-            assert [["a"], ["c"]] == workers[0].texts
+        assert leaver.cancelled()
+        assert [["c"]] == workers[0].texts
         workers[0].answer()
         assert "C" == (await last)[0]["prediction"]
         await pool.stop()
