@@ -74,8 +74,26 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-rows = st.dictionaries(st.sampled_from([*Everything.model_fields, "unknown"]), json_values).map(
-    lambda row: {"text": "t", **row}
+# Mostly rows that pass, so that a strange value is seen beside good ones.
+GOOD = {
+    "maybe_text": st.none() | st.text(),
+    "n": st.integers(-(2**63), 2**63 - 1),
+    "maybe_n": st.none() | st.integers(0, 9),
+    "x": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70),
+    "flag": st.booleans(),
+    "kind": st.sampled_from(["a", "b"]),
+    "level": st.sampled_from([1, 2]),
+    "colour": st.sampled_from(["red", "blue"]),
+    "day": st.dates().map(str),
+    "inner": st.fixed_dictionaries({"x": st.floats(0, 1)}, optional={"tags": st.just(["t"])}),
+    "numbers": st.lists(st.floats(0, 1), max_size=2),
+    "anything": json_values,
+    "unknown": json_values,
+}
+rows = st.builds(
+    lambda row, strange: {**row, **strange},
+    st.fixed_dictionaries({"text": st.text()}, optional=GOOD),
+    st.just({}) | st.dictionaries(st.sampled_from(["text", *GOOD]), json_values, max_size=1),
 )
 
 
@@ -181,6 +199,14 @@ def test_a_row_is_as_deep_in_a_list_as_alone():
             else:
                 with pytest.raises(InvalidInput, match=f"more than {MAX_DEPTH} levels"):
                     PROJECT.parse_json(body)
+
+
+@pytest.mark.parametrize("levels", [100, 900, 1020])
+def test_nesting_cannot_hide_behind_a_duplicate_key(levels):
+    """A deep value that a second one of the same key replaces is refused, and nothing overflows."""
+    body = b'{"k": ' + b"[" * levels + b"]" * levels + b', "k": 1}'
+    with pytest.raises(InvalidInput):
+        PROJECT.parse_json(body)
 
 
 def test_a_list_has_a_largest_length():

@@ -86,7 +86,7 @@ def _read_text(location: str) -> str:
     try:
         if urlsplit(location).scheme in ("http", "https", "file"):
             with urlopen(location, timeout=_DOWNLOAD_TIMEOUT_S) as response:
-                content = response.read()
+                content: bytes = response.read()
         else:
             content = Path(location).read_bytes()
         return content.decode("utf-8-sig")

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def fit_head(model: TextClassifier, tokenizer: TextTokenizer, data: Encoded) -> 
     """
     head, where = model.head, next(model.parameters()).device
     model.eval()
-    model.head = nn.Identity()
+    model.head = cast(nn.Linear, nn.Identity())
     features = np.zeros((len(data.labels), head.in_features), dtype=np.float32)
     with torch.no_grad():
         for chosen in batches([len(encoding) for encoding in data.encodings], 8):
@@ -240,7 +241,7 @@ def fit(
     trainer = _Trainer(model, train, settings)
     for number in range(1, settings.epochs + 1):
         train_loss = trainer.epoch(tokenizer, partial(on_step, number, trainer.steps))
-        candidate = trainer.averaged.module
+        candidate = cast(TextClassifier, trainer.averaged.module)
         val_loss, overall = evaluate(candidate, tokenizer, validation)
         epoch = Epoch(number, train_loss, val_loss, overall["f1"], overall["macro_f1"])
         on_epoch(epoch)

@@ -7,12 +7,13 @@ Training and serving both ask here, so that they agree whatever the working dire
 import importlib.util
 import os
 from pathlib import Path
+from typing import Literal
 
 from madewithml.data import DATASETS
 
 EXPERIMENT = "madewithml"
 METRIC = "val_loss"
-MODE = "min"
+MODE: Literal["min"] = "min"
 CHECKPOINT_ARTIFACT = "checkpoint"
 
 # Package, project, examples, repository: only in an editable install do they nest like this.

@@ -73,7 +73,8 @@ class TextClassifier(nn.Module):
         else:
             weights = mask.unsqueeze(-1).to(output.last_hidden_state.dtype)
             pooled = (output.last_hidden_state * weights).sum(1) / weights.sum(1)
-        return self.head(self.dropout(pooled))
+        logits: torch.Tensor = self.head(self.dropout(pooled))
+        return logits
 
 
 def device() -> torch.device:
@@ -152,7 +153,7 @@ def load_weights(model: TextClassifier, state: dict[str, torch.Tensor]) -> None:
         ) from error
 
 
-def batches(lengths: Sequence[int], size: int) -> Iterator[np.ndarray]:
+def batches(lengths: Sequence[int] | np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Indices in batches of texts of similar length: little padding, so little lost work."""
     order = np.argsort(np.asarray(lengths), kind="stable")
     for start in range(0, len(order), size):
@@ -179,4 +180,5 @@ def predict_logits(
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities, float32 of the same shape (n, k)."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities.astype(np.float32)

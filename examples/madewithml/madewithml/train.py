@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ class Trained:
     tokenizer_json: str
     epoch: "Epoch"
 
-    def probabilities(self, titles: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
+    def probabilities(self, titles: Iterable[str], descriptions: Iterable[str]) -> np.ndarray:
         """float32 of shape (n, k), as the tagger will give them."""
         from madewithml.model import predict_logits, softmax
 

@@ -53,8 +53,8 @@ class ComposedHandle:
             return _outcomes(await bound.target(rows, *bound.args, **bound.kwargs), len(rows))
         except (ServingError, TimeoutError):
             raise  # a full queue or the deadline concerns the whole request
-        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-            raised = error
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            raised = error  # the user's function may raise anything; it must not end the loop
         if len(rows) > 1:
             middle = len(rows) // 2
             return await self._attempt(rows[:middle]) + await self._attempt(rows[middle:])

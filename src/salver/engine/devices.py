@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ def devices() -> list[str]:
     """Ids of the GPUs that this process may use, in order."""
     named = visible_devices()
     if named is not None:
-        return named
+        ids = (name.strip() for name in named)
+        return list(itertools.takewhile(lambda name: not name.startswith("-"), ids))
     return [str(i) for i, _ in enumerate(sorted(NVIDIA.iterdir()))] if NVIDIA.is_dir() else []
 
 
@@ -26,10 +28,15 @@ def share_devices(num_replicas: int, num_gpus: float) -> Callable[[int], str | N
         From the number of a replica to its `CUDA_VISIBLE_DEVICES`; null leaves it as it is.
 
     Raises:
-        UnsupportedOption: If this machine has too few devices.
+        UnsupportedOption: If this machine has too few devices, or `num_gpus` is no share.
     """
     if not num_gpus:
         return lambda _index: None
+    if num_gpus > 1 and num_gpus != int(num_gpus):
+        raise UnsupportedOption(
+            f"num_gpus={num_gpus:g} cannot be given to one replica; it takes a whole number, or a "
+            "fraction below 1 to share one GPU."
+        )
     have = devices()
     whole = max(1, int(num_gpus))
     per_device = 1 if num_gpus >= 1 else int(1 / num_gpus)

@@ -105,7 +105,11 @@ def _import_file(path: Path) -> Any:
         raise TargetNotFound(f"There is no file {path}. Check the path of the target.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # or the next attempt would find half a module
+        raise
     return module
 
 

@@ -24,9 +24,13 @@ from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
 from salver.errors import UnsupportedOption
 from salver.service import Service
-from salver.settings import DeploymentOptions, Overrides, available_cores
+from salver.settings import DEPLOYMENT_OPTIONS, DeploymentOptions, Overrides, available_cores
 
 log = logging.getLogger("salver.engine")
+
+_DEFAULTS = DeploymentOptions()
+# Options that mean nothing to a composed function; `policy` and `examples` are refused there.
+_OF_MODELS = sorted(set(DEPLOYMENT_OPTIONS) - {"request_timeout_s", "policy", "examples"})
 
 
 class LocalEngine:
@@ -62,6 +66,7 @@ class LocalEngine:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
+        self._plugged_in = False
         self._stopping = False
         for deployment in self._deployments.values():
             self._check(deployment)
@@ -91,6 +96,7 @@ class LocalEngine:
             raise
         for name, deployment in self.service.deployments.items():
             deployment.connect(self.handles[name])
+        self._plugged_in = True
 
     async def stop(self, drain_s: float = 30.0) -> None:
         """Lets what runs finish within `drain_s` seconds, then ends all replicas."""
@@ -100,8 +106,9 @@ class LocalEngine:
                 await asyncio.gather(*(d.drain() for d in self._dispatchers.values()))
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
-        for deployment in self.service.deployments.values():
-            deployment.connect(None)
+        if self._plugged_in:
+            for deployment in self.service.deployments.values():
+                deployment.connect(None)
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
 
     def readiness(self) -> dict[str, Any]:
@@ -139,6 +146,12 @@ class LocalEngine:
         kind = self._kind(deployment)
         threads = self._threads(options)
         devices = share_devices(options.num_replicas, options.num_gpus)
+        if kind == "thread" and (options.num_cpus or options.num_gpus):
+            raise UnsupportedOption(
+                f"{name}: num_cpus and num_gpus are set per process, so replicas in threads cannot "
+                "honour them. Use replica='process' (which needs an importable service), or remove "
+                "them."
+            )
 
         def make(index: int) -> Worker:
             resolved = self._resolved.get(name, {})  # known once start() has asked
@@ -196,18 +209,17 @@ class LocalEngine:
                 f"{name}: ray_actor_options {', '.join(foreign)} belong to Ray; the embedded engine "
                 "knows num_cpus and num_gpus only. Remove them."
             )
-        if options.replica == "thread" and (options.num_cpus or options.num_gpus):
-            raise UnsupportedOption(
-                f"{name}: num_cpus and num_gpus are set per process, so replica='thread' cannot "
-                "honour them. Use replica='process', or remove them."
-            )
         if deployment.is_composed and (options.policy is not None or options.examples):
             raise UnsupportedOption(
                 f"{name} is a composed function: write its rule in the function; policy and "
                 "examples are for models."
             )
-        if not deployment.is_composed:
-            share_devices(options.num_replicas, options.num_gpus)
+        if deployment.is_composed:
+            idle = [n for n in _OF_MODELS if getattr(options, n) != getattr(_DEFAULTS, n)]
+            if idle:
+                self.notes.append(
+                    f"{name} is a composed function, on which {', '.join(idle)} has no effect"
+                )
 
     def _described(self, name: str) -> dict[str, Any]:
         deployment = self._deployments[name]

@@ -6,12 +6,13 @@ replicas. It does not know the online queue, and a composed function is just ano
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from salver.definition import Handle
 from salver.engine.dispatcher import HANG_GRACE_S
 from salver.engine.pool import Pool
-from salver.errors import ReplicaDied
+from salver.errors import DeadlineExceeded, QueueFull, ReplicaDied
 from salver.pipeline import joined
 from salver.types import Batch, Failure, Outcome, Outcomes
 
@@ -75,8 +76,19 @@ class ComposedReplica:
         self._handle = handle
 
     async def run(self, batch: Batch) -> Outcomes:
-        """One outcome per row."""
-        return _by_column(await self._handle.ask(batch, timeout_s=_NO_DEADLINE_S))
+        """One outcome per row; a part's full queue is waited for, its deadline fails rows only."""
+        while True:
+            try:
+                return _by_column(await self._handle.ask(batch, timeout_s=_NO_DEADLINE_S))
+            except QueueFull as error:
+                await asyncio.sleep(error.retry_after_s or 1)
+            except DeadlineExceeded as error:
+                late = error
+                break
+        if len(batch) == 1:
+            return Outcomes(1, {}, {0: Failure(late.code, late.message)})
+        middle = len(batch) // 2
+        return joined(await self.run(batch[:middle]), await self.run(batch[middle:]))
 
 
 _NO_DEADLINE_S = 24 * 3600.0
@@ -90,4 +102,3 @@ def _by_column(outcomes: list[Outcome]) -> Outcomes:
     failures = {i: o.failure for i, o in enumerate(outcomes) if o.failure is not None}
     abstained = frozenset(i for i, o in enumerate(outcomes) if o.abstained)
     return Outcomes(len(outcomes), columns, failures, abstained)
-

@@ -81,7 +81,8 @@ class Pool:
         self._make = make
         self._startup_timeout_s = startup_timeout_s
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # cancelled by stop(), unlike runs
+        self._runs: set[asyncio.Task[Outcomes]] = set()
         self._stopping = False
 
     @property
@@ -145,30 +146,12 @@ class Pool:
             ReplicaDied: If the replica ended instead of answering.
             NotReady: If the pool was stopped.
         """
-        while (slot := self.acquire()) is None:
-            if self._stopping:
-                raise NotReady(f"{self.name} is shutting down. Start its service again.")
-            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(free)
-            try:
-                await free
-            except asyncio.CancelledError:
-                if free.done() and not free.cancelled():
-                    self._freed()  # pass the turn on
-                raise
-        try:
-            async with asyncio.timeout(timeout_s if slot.worker.can_be_killed else None):
-                outcomes = await slot.worker.run(batch)
-            slot.failures = 0
-            return outcomes
-        except TimeoutError:
-            self.lost(slot)
-            raise ReplicaDied(f"No answer within {timeout_s} s.") from None
-        except ReplicaDied:
-            self.lost(slot)
-            raise
-        finally:
-            self.release(slot)
+        slot = await self._next_free()
+        # A caller that is cancelled leaves its replica at work, which is free only when it is done.
+        running = asyncio.get_running_loop().create_task(self._run_on(slot, batch, timeout_s))
+        self._runs.add(running)
+        running.add_done_callback(self._runs.discard)
+        return await asyncio.shield(running)
 
     async def stop(self) -> None:
         """Ends all replicas."""
@@ -185,6 +168,21 @@ class Pool:
             if slot not in living:
                 slot.worker.kill()
             slot.state = "dead"
+
+    async def _run_on(self, slot: Slot, batch: Batch, timeout_s: float | None) -> Outcomes:
+        try:
+            async with asyncio.timeout(timeout_s if slot.worker.can_be_killed else None):
+                outcomes = await slot.worker.run(batch)
+            slot.failures = 0
+            return outcomes
+        except TimeoutError:
+            self.lost(slot)
+            raise ReplicaDied(f"No answer within {timeout_s} s.") from None
+        except ReplicaDied:
+            self.lost(slot)
+            raise
+        finally:
+            self.release(slot)
 
     async def _start(self, slot: Slot) -> None:
         try:
@@ -233,6 +231,21 @@ class Pool:
             for slot in self.slots:
                 if slot.state in ("ready", "busy") and slot.worker.has_ended():
                     self.lost(slot)
+
+    async def _next_free(self) -> Slot:
+        while not self._stopping:
+            slot = self.acquire()
+            if slot is not None:
+                return slot
+            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(free)
+            try:
+                await free
+            except asyncio.CancelledError:
+                if free.done() and not free.cancelled():
+                    self._freed()  # pass the turn on
+                raise
+        raise NotReady(f"{self.name} is shutting down. Start its service again.")
 
     def _freed(self) -> None:
         self.on_free()  # requests first: a job has no deadline

@@ -66,10 +66,13 @@ async def _ask(wanted: list[CheckpointReference]) -> list[dict[str, Any]]:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
             out, _ = await process.communicate(question)
     except TimeoutError:
-        process.kill()
         raise TrackingError(
             f"Resolving {wanted!r} took more than {RESOLVE_TIMEOUT_S} s. Check the tracking server."
         ) from None
+    finally:
+        if process.returncode is None:  # too late, or nobody waits for it any more
+            process.kill()
+            await process.wait()
     try:
         answers: list[dict[str, Any]] = json.loads(out)
     except ValueError:

@@ -1,6 +1,6 @@
 """One HTTP connection: uvicorn's httptools protocol with limits, deadlines and one last word.
 
-uvicorn keeps the hot path: parsing, the ASGI cycle, pipelining in order. This subclass refuses what
+uvicorn brings the parser, flow control and the ASGI cycle of a request. This subclass refuses what
 is ambiguous, too big or too slow with one answer after the answers that are due, and then reads no
 further. Deadlines cost nothing per request: the server calls `sweep` several times a second, which
 compares what it sees with what it saw.
@@ -14,7 +14,8 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httptools
 import uvicorn
@@ -25,9 +26,13 @@ from uvicorn.server import ServerState
 from salver.online import http_rules as rules
 from salver.online.http_rules import Refused
 
+if TYPE_CHECKING:
+    from uvicorn._types import HTTPScope
+
 _log = logging.getLogger(__name__)
 
 _IDLE, _HEAD, _BODY, _REFUSED = range(4)  # where in a request the client is
+_SLASH = ord("/")
 _SLICE_BYTES = 65_536  # parsed at a time, so that no limit is overrun by more
 _MAX_PIPELINED = 64  # requests waiting behind the one that is being answered
 _LINGER_S = 2.0  # input is thrown away meanwhile, lest a TCP reset destroys the last answer
@@ -52,6 +57,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._phase = _IDLE
         self._messages = 0  # begun on this connection
         self._split_head = 0  # the latest message whose head came in several slices
+        self._framing: dict[bytes, bytes] = {}
         self._wire_bytes = 0  # received in the present phase, without the slice it began in
         self._body_bytes = 0
         self._active: RequestResponseCycle | None = None  # what the app is answering
@@ -108,20 +114,66 @@ class HttpProtocol(HttpToolsProtocol):
         self._messages += 1
         self._phase = _HEAD
         self._wire_bytes = 0
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self._framing = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in rules.FRAMING:
+            framing = self._framing
+            framing[name] = framing[name] + b"," + value if name in framing else value
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":
+        parser = self.parser
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
                 raise rules.bad_request("CONNECT is for proxies; ask the server that is meant.")
             return  # _ignore_upgrade comes here again
-        self._check_head()
-        super().on_headers_complete()
+        version = parser.get_http_version()
+        self._check_head(version)
+        expect = self._framing.get(b"expect")
+        self.cycle = cycle = RequestResponseCycle(
+            scope=self._make_scope(version),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expect is not None and expect.lower() == b"100-continue",
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not self._draining,
+            on_response=self.on_response_complete,
+        )
         self._phase = _BODY
         self._wire_bytes = self._body_bytes = 0
         self.headers = []  # takes the trailers, which the app must not find among its headers
-        if self._draining:
-            self.cycle.keep_alive = False
+        if self._active is None:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _make_scope(self, version: str) -> HTTPScope:
+        raw_path, _, query = self.url.partition(b"?")
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": "http",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+            "state": self.app_state.copy(),
+        }
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -143,8 +195,7 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.more_body = False
             cycle.message_event.set()
 
-    def _check_head(self) -> None:
-        version = self.parser.get_http_version()
+    def _check_head(self, version: str) -> None:
         if version not in ("1.1", "1.0"):
             raise rules.bad_request(f"HTTP/{version} is not spoken here; use HTTP/1.1.")
         limits = self.limits
@@ -155,9 +206,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._split_head == self._messages and self._head_bytes() > limits.max_header_bytes
         ):
             raise rules.headers_too_large(limits)
-        rules.check_framing(version, self.headers, self.hosts, limits.max_body_bytes)
-        if not self.url.startswith(b"/") or b"#" in self.url:
-            self.url = rules.origin_form(self.url, self.headers)
+        rules.check_framing(version, self._framing, self.hosts, limits.max_body_bytes)
+        if self.url[0] != _SLASH or b"#" in self.url:
+            self.url = rules.origin_form(self.url, self._framing.get(b"host"))
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise rules.bad_request(
                 f"More than {_MAX_PIPELINED} requests wait on this connection; await answers first."
@@ -229,7 +280,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._last_word is not None:
             self._say_last_word()
-        elif self._phase == _BODY and self.expect_100_continue and not self._body_bytes:
+        elif self._phase == _BODY and b"expect" in self._framing and not self._body_bytes:
             # The client may send the body or skip it: nobody knows where its next request begins.
             self.transport.close()
 

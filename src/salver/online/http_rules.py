@@ -8,7 +8,7 @@ from __future__ import annotations
 import http
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 BAD_REQUEST = "bad_request"
@@ -23,7 +23,9 @@ URL_TOO_LONG = "url_too_long"
 
 Headers = Iterable[tuple[bytes, bytes]]
 
-_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
+# Headers that decide where a request ends, or for whom it is.
+FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _MAX_REMEMBERED_HOSTS = 256
 
@@ -112,26 +114,25 @@ class Hosts:
             self._accepted.add(value)
 
 
-def check_framing(version: str, headers: Headers, hosts: Hosts, max_body_bytes: int) -> None:
+def check_framing(
+    version: str, framing: Mapping[bytes, bytes], hosts: Hosts, max_body_bytes: int
+) -> None:
     """Raises `Refused` for headers that two servers could read differently, or that ask too much.
 
     Args:
         version: "1.0" or "1.1".
-        headers: Pairs of lower-case name and value, as sent.
+        framing: The `FRAMING` headers by lower-case name; one that came twice is joined by a comma,
+            which none of them may hold.
         hosts: Who we are.
         max_body_bytes: Limit of a declared body length.
     """
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _FRAMING:  # a header that came twice is joined, and so fails below
-            found[name] = found[name] + b"," + value if name in found else value
-    host = found.get(b"host")
+    host = framing.get(b"host")
     if host is not None:
         hosts.check(host)
     elif version == "1.1":
         raise bad_request("There is no Host header; send exactly one.")
-    length = found.get(b"content-length")
-    coding = found.get(b"transfer-encoding")
+    length = framing.get(b"content-length")
+    coding = framing.get(b"transfer-encoding")
     if coding is not None and (
         coding.lower() != b"chunked" or length is not None or version == "1.0"
     ):
@@ -146,7 +147,7 @@ def check_framing(version: str, headers: Headers, hosts: Hosts, max_body_bytes: 
             raise body_too_large(f"has {length[:20].decode()} bytes", max_body_bytes)
 
 
-def origin_form(target: bytes, headers: Headers) -> bytes:
+def origin_form(target: bytes, host: bytes | None) -> bytes:
     """The path of a request target; of an absolute one only if it names the host that Host names.
 
     Raises:
@@ -156,8 +157,8 @@ def origin_form(target: bytes, headers: Headers) -> bytes:
     if not target.startswith(b"/"):
         scheme, _, rest = target.partition(b"://")
         authority = re.split(rb"[/?]", rest, maxsplit=1)[0]
-        hosts = [value.strip(b" \t").lower() for name, value in headers if name == b"host"]
-        if scheme.lower() not in (b"http", b"https") or hosts != [authority.lower()]:
+        named = host is not None and authority.lower() == host.strip(b" \t").lower()
+        if scheme.lower() not in (b"http", b"https") or not named:
             raise bad_request(
                 f"The request target is {_shown(target)}; send a path, or an http URL of the very"
                 " host that the Host header names."

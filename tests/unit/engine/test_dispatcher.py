@@ -150,7 +150,7 @@ def test_a_list_that_never_fits_is_too_long() -> None:
 
     async def scenario() -> None:
         served = await Served(max_queued_requests=3).start()
-        with pytest.raises(TooManyRows, match="4 rows.* holds 3"):
+        with pytest.raises(TooManyRows, match=r"4 rows.* holds 3"):
             await served.ask(*"abcd")
         await served.pool.stop()
 
@@ -185,7 +185,7 @@ def test_a_row_whose_deadline_passed_never_reaches_the_model() -> None:
         loop = asyncio.get_running_loop()
         running, late = served.ask("a", timeout_s=60), served.ask("b", timeout_s=5)
         started = loop.time()
-        with pytest.raises(DeadlineExceeded, match="5 s.*request_timeout_s"):
+        with pytest.raises(DeadlineExceeded, match=r"5 s.*request_timeout_s"):
             await late
         assert 5 == pytest.approx(loop.time() - started, abs=0.1)
         served.latest.answer()
@@ -471,9 +471,10 @@ class World:
         assert all(len(texts) == 1 for texts in suspects)
 
     async def finish(self) -> None:
-        """Lets everything load and answer until nobody waits any more."""
+        """Lets everything load and answer until nobody waits and no replica is at work."""
         for _ in range(400):
-            if all(task.done() for _, task in self.asked):
+            at_work = any(worker.is_busy for worker in self.served.workers.made)
+            if not at_work and all(task.done() for _, task in self.asked):
                 return
             self.act("load", 0)
             self.act("answer", 0)
@@ -492,7 +493,7 @@ ACTIONS = ("ask", "ask", "answer", "answer", "die", "die idle", "leave", "load",
         st.tuples(st.sampled_from(ACTIONS), st.integers(0, 20), st.booleans()), max_size=40
     ),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_order_of_deaths_and_answers_leaves_no_row_behind(
     size: int, batch: int, history: list[tuple[str, int, bool]]
 ) -> None:
@@ -520,7 +521,8 @@ def test_any_order_of_deaths_and_answers_leaves_no_row_behind(
                     assert "replica_crashed" == outcome.failure.code
                     assert MOST_ATTEMPTS == world.deaths[text]
         assert all(n <= MOST_ATTEMPTS for n in world.deaths.values())
-        await asyncio.sleep(0.05)
+        world.act("ask", 0)  # rows whose asker left are dropped on the way to the next batch
+        await world.finish()
         assert 0 == served.dispatcher.queued
         await served.pool.stop()
 
@@ -528,7 +530,7 @@ def test_any_order_of_deaths_and_answers_leaves_no_row_behind(
 
 
 @given(seconds=st.floats(0.5, 50), poison=st.integers(0, 7), size=st.integers(2, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_poison_row_never_takes_the_pool_down(seconds: float, poison: int, size: int) -> None:
     """While a row kills every replica it meets, one replica is always there, and others answer."""
 
@@ -548,7 +550,7 @@ def test_a_poison_row_never_takes_the_pool_down(seconds: float, poison: int, siz
                     worker.answer()
                 elif not worker.started.done():
                     loop.call_later(seconds, worker.become_ready)
-            assert served.pool.healthy >= size - 1, "two replicas were down at once"
+            assert served.pool.healthy >= 1, "the pool was down"
             await asyncio.sleep(seconds / 3)
         outcomes = await asked
         failed = [i for i, outcome in enumerate(outcomes) if not outcome.ok]

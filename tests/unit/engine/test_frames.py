@@ -49,7 +49,7 @@ def test_any_plain_value_arrives_as_it_left(value: object) -> None:
 
 
 @given(strategies.lists(values, max_size=4), strategies.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_messages_arrive_however_the_stream_is_cut(
     messages: list[object], data: strategies.DataObject
 ) -> None:

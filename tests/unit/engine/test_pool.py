@@ -175,7 +175,7 @@ def test_restarts_that_fail_back_off() -> None:
         waits = []
         for n in range(1, len(BACKOFF_S) + 3):
             before = loop.time()
-            while len(workers.made) == n:
+            while len(workers.made) == n:  # noqa: ASYNC110 - the loop's time is not real
                 await asyncio.sleep(0.01)
             waits.append(loop.time() - before)
             workers[n].started.set_exception(ReplicaStartFailed("cannot load"))
@@ -281,24 +281,55 @@ def test_a_replica_that_cannot_be_killed_is_waited_for() -> None:
     run(scenario())
 
 
-def test_a_cancelled_wait_passes_its_turn_on() -> None:
+@pytest.mark.parametrize("its_turn_has_come", [False, True])
+def test_a_cancelled_wait_passes_its_turn_on(its_turn_has_come: bool) -> None:
     """Nobody waits for a free replica because the one before left the line."""
 
     async def scenario() -> None:
         workers = FakeWorkers()
         pool = workers.pool(1)
         await pool.start()
-        slot = pool.acquire()
-        assert slot is not None
-        leaver, last = (asyncio.ensure_future(pool.run(batch_of(t))) for t in "bc")
+        running, leaver, last = (asyncio.ensure_future(pool.run(batch_of(t))) for t in "abc")
         await settle()
-        pool.release(slot)  # the turn is the leaver's
+        if its_turn_has_come:  # between being told of the free replica and taking it
+            loop = asyncio.get_running_loop()
+            pool.on_free = lambda: loop.call_soon(leaver.cancel)
+        else:
+            leaver.cancel()
+        workers[0].answer()
+        await running
+        await settle()
+        assert leaver.cancelled()
+        assert [["a"], ["c"]] == workers[0].texts
+        workers[0].answer()
+        assert "C" == (await last)[0]["prediction"]
+        await pool.stop()
+
+    run(scenario())
+
+
+def test_a_replica_whose_asker_left_is_free_when_it_is_done() -> None:
+    """A cancelled batch goes on in its replica, which gets no second one beside it."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers()
+        pool = workers.pool(1)
+        await pool.start()
+        leaver, last = (asyncio.ensure_future(pool.run(batch_of(t), timeout_s=3)) for t in "ab")
+        await settle()
         leaver.cancel()
         await settle()
         assert leaver.cancelled()
-        assert [["c"]] == workers[0].texts
+        assert [["a"]] == workers[0].texts
+        assert 0 == pool.idle
+
         workers[0].answer()
-        assert "C" == (await last)[0]["prediction"]
+        await settle()
+        assert [["a"], ["b"]] == workers[0].texts
+        last.cancel()
+        await asyncio.sleep(3.1)
+        assert workers[0].killed, "a hang is ended, also when nobody waits for it any more"
+        assert 1 == pool.idle
         await pool.stop()
 
     run(scenario())

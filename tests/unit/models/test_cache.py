@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -129,6 +130,18 @@ def test_a_fetch_that_fails_leaves_nothing(cache: CheckpointCache, origin: Origi
     assert cache.get(origin.checkpoint.digest, SOURCE) is None
     assert leftovers(cache) == []
     assert cache.put(origin.manifest, origin.fetch, SOURCE)
+
+
+def test_a_full_disk_leaves_nothing(cache: CheckpointCache, origin: Origin) -> None:
+    """A disk that fills up halfway is an error that says what to do, and half a file is removed."""
+
+    def fetch(name: str, destination: Path, size: int) -> None:
+        destination.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"No space left on device.*Free space"):
+        cache.put(origin.manifest, fetch, SOURCE)
+    assert leftovers(cache) == []
 
 
 def test_what_a_killed_fetch_left_is_thrown_away(cache: CheckpointCache, origin: Origin) -> None:

@@ -21,6 +21,18 @@ def test_a_missing_database_is_not_made(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == []
 
 
+def test_a_database_that_vanishes_is_not_made_again(tmp_path: Path) -> None:
+    """A file that is removed between two questions is unavailable, and stays removed."""
+    path = tmp_path / "mlflow.db"
+    path.touch()
+    store = SqliteStore(f"sqlite:///{path}")
+    path.unlink()
+
+    with pytest.raises(TrackingUnavailable, match="cannot be read now"):
+        store.artifact_uri("abc")
+    assert not path.exists()
+
+
 def test_a_folder_or_a_fifo_is_no_database(tmp_path: Path) -> None:
     """Only a regular file is opened."""
     os.mkfifo(tmp_path / "pipe")

@@ -94,7 +94,9 @@ def _ignored(_progress: Progress) -> None:
 
 def rows_of(output: Path) -> list[dict[str, Any]]:
     """All rows of Parquet parts, in order."""
-    return [row for part in sorted(output.glob("part-*")) for row in pq.read_table(part).to_pylist()]
+    return [
+        row for part in sorted(output.glob("part-*")) for row in pq.read_table(part).to_pylist()
+    ]
 
 
 def quarantined(output: Path) -> list[dict[str, Any]]:

@@ -83,7 +83,9 @@ def test_values_of_all_kinds_reach_the_schema(tmp_path: Path) -> None:
 def test_text_that_is_no_unicode_costs_its_row(tmp_path: Path) -> None:
     """Parquet does not promise valid UTF-8; the row is refused, its neighbours are not."""
     garbled = pa.array([b"a", b"caf\xe9", b"c"], pa.binary()).cast(pa.string(), safe=False)
-    pq.write_table(pa.table({"title": garbled, "description": ["", "", ""]}), tmp_path / "in.parquet")
+    pq.write_table(
+        pa.table({"title": garbled, "description": ["", "", ""]}), tmp_path / "in.parquet"
+    )
     assert checked(tmp_path / "in.parquet") == [("a", ""), "invalid_input", ("c", "")]
     (block,) = opened(tmp_path / "in.parquet").blocks(Cursor())
     assert block.as_read(1)["title"] == "caf\\xe9"

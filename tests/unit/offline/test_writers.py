@@ -74,7 +74,9 @@ def _without_nulls(value: Any) -> Any:
 )
 def test_values_that_do_not_go_together_become_json(first: list[Any], second: list[Any]) -> None:
     """All parts then hold JSON texts, texts among them quoted, so that nothing is lost."""
-    for table, given in zip(tables(results(*first), results(*second)), (first, second), strict=True):
+    for table, given in zip(
+        tables(results(*first), results(*second)), (first, second), strict=True
+    ):
         assert table.schema.field("prediction").type == pa.string()
         assert [json.loads(v) for v in table["prediction"].to_pylist()] == given
 

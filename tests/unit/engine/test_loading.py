@@ -1,0 +1,229 @@
+"""Loading: from a reference to a pipeline that has answered its golden examples."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from salver import Checkpoint, Service, Threshold, checkpoint, deployment
+from salver.definition import Deployment
+from salver.engine.loading import Loaded, is_loading, load, load_service, references, version_of
+from salver.errors import CheckpointCorrupt, ConfigError, ReplicaStartFailed, TargetNotFound
+from salver.testing import StubModel
+
+SERVICE = """
+from pydantic import BaseModel
+from salver import Service, deployment
+from salver.engine.loading import is_loading
+
+LOADING = is_loading()
+
+class Text(BaseModel):
+    text: str
+
+@deployment(input=Text)
+class Tagger:
+    def __call__(self, batch):
+        return list(batch["text"])
+
+tagger = Tagger.bind()
+service = Service(tagger)
+number = 3
+"""
+
+
+class Text(BaseModel):
+    text: str
+
+
+def bound(*args: Any, **options: Any) -> Deployment:
+    return deployment(input=Text, **options)(type("Stub", (StubModel,), {})).bind(*args)
+
+
+def loaded(one: Deployment, resolved: Any = None) -> Loaded:
+    return load(one, resolved or {}, lambda _text: None)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a module with a service, in the current folder."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"service_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(SERVICE)
+    return name
+
+
+def test_a_service_is_found_by_module_and_name(module: str) -> None:
+    """The target gives the very object that the module holds."""
+    service = load_service(f"{module}:service")
+
+    assert service is sys.modules[module].service
+    assert ["Tagger"] == list(service.deployments)
+
+
+def test_a_service_is_found_by_file_and_name(module: str, tmp_path: Path) -> None:
+    """A file is imported once, and under a name that every process gives it."""
+    target = f"{tmp_path / module}.py:service"
+
+    assert load_service(target) is load_service(target)
+
+
+def test_a_deployment_alone_is_a_service(module: str) -> None:
+    """A bound deployment needs no Service around it."""
+    assert isinstance(load_service(f"{module}:tagger"), Service)
+
+
+def test_a_module_can_tell_that_it_is_being_loaded(module: str) -> None:
+    """That is how a service that runs itself while it is imported is refused."""
+    load_service(f"{module}:service")
+
+    assert sys.modules[module].LOADING
+    assert not is_loading()
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("{m}", "MODULE:NAME"),
+        ("{m}:", "MODULE:NAME"),
+        (":service", "MODULE:NAME"),
+        ("{m}:servise", "Did you mean 'service'"),
+        ("{m}:number", "is a int; wanted a salver.Service"),
+        ("no_such_module_at_all:service", "no module 'no_such_module_at_all'.*Run from the folder"),
+        ("{m}.inner:service", "no module '{m}"),
+        ("/no/such/file.py:service", "no file /no/such/file.py"),
+    ],
+)
+def test_a_wrong_target_is_explained(module: str, target: str, says: str) -> None:
+    """The error says what was given and what would be right."""
+    with pytest.raises(TargetNotFound, match=says.format(m=module)):
+        load_service(target.format(m=module))
+
+
+def test_an_import_that_fails_inside_the_module_is_shown_as_it_is(tmp_path: Path) -> None:
+    """A missing library is not mistaken for a missing module, also at the second attempt."""
+    path = tmp_path / "broken.py"
+    path.write_text("import no_such_library\nservice = 1")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+            load_service(f"{path}:service")
+
+
+def test_golden_examples_are_answered_at_load() -> None:
+    """Each is given back with the output as a client will see it, after the policies."""
+    one = bound(
+        policy=Threshold(0.9, otherwise="other"),
+        examples=[{"text": "aaa"}, {"input": {"text": "ab"}, "prediction": "yes"}],
+    )
+
+    examples = loaded(one).examples
+
+    assert [{"text": "aaa"}, {"text": "ab"}] == [e["input"] for e in examples]
+    assert ["yes", "other"] == [e["output"]["prediction"] for e in examples]
+    assert {"yes": 0.5, "no": 0.5} == examples[1]["output"]["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("example", "error", "says"),
+    [
+        (
+            {"input": {"text": "aaa"}, "prediction": "no"},
+            ReplicaStartFailed,
+            "'yes'.*recorded was 'no'",
+        ),
+        ({"text": "!raise"}, ReplicaStartFailed, "the text holds"),
+        ({"title": "x"}, ConfigError, "does not fit.*text"),
+        ("just a text", ConfigError, "it takes a row"),
+    ],
+)
+def test_a_golden_example_that_fails_stops_the_start(
+    example: Any, error: type[Exception], says: str
+) -> None:
+    """A model that answers otherwise than recorded must not serve."""
+    with pytest.raises(error, match=says):
+        loaded(bound(examples=[example]))
+
+
+def make_checkpoint(path: Path, **metadata: Any) -> dict[str, Any]:
+    path.mkdir()
+    (path / "weights.bin").write_bytes(b"0123456789")
+    created = Checkpoint.create(path, metadata)
+    return {"path": str(path), "digest": created.digest, "source": str(path)}
+
+
+class Reader:
+    """A model that reads its checkpoint."""
+
+    def __init__(self, weights: Any, scale: int = 1) -> None:
+        self.size = weights.file("weights.bin").stat().st_size * scale
+
+    def __call__(self, batch: Any) -> Any:
+        return [self.size] * len(batch["text"])
+
+
+def reader(path: str, **kwargs: Any) -> Deployment:
+    return deployment(input=Text)(type("Reader", (Reader,), {})).bind(checkpoint(path), **kwargs)
+
+
+def test_references_become_verified_checkpoints(tmp_path: Path) -> None:
+    """The model gets an open checkpoint in the reference's place, and its examples are run."""
+    resolved = make_checkpoint(
+        tmp_path / "c", examples=[{"input": {"text": "x"}, "prediction": 20}]
+    )
+    one = reader(resolved["path"], scale=2)
+
+    assert ["0"] == list(references(one))
+    examples = loaded(one, {"0": resolved}).examples
+    assert [{"prediction": 20}] == [e["output"] for e in examples]
+
+
+def test_a_checkpoint_that_changed_is_refused(tmp_path: Path) -> None:
+    """One flipped byte stops the load, whatever the digest on disk says."""
+    resolved = make_checkpoint(tmp_path / "c")
+    (tmp_path / "c" / "weights.bin").write_bytes(b"0123456780")
+
+    with pytest.raises(CheckpointCorrupt, match=r"weights.bin"):
+        loaded(reader(resolved["path"]), {"0": resolved})
+
+
+def test_another_checkpoint_than_the_one_resolved_is_refused(tmp_path: Path) -> None:
+    """All replicas of a start load the version that was pinned, also after a change on disk."""
+    resolved = make_checkpoint(tmp_path / "c")
+    (tmp_path / "c" / "weights.bin").write_bytes(b"new")
+    Checkpoint.create(tmp_path / "c")
+
+    with pytest.raises(CheckpointCorrupt, match=str(resolved["digest"])):
+        loaded(reader(resolved["path"]), {"0": resolved})
+
+
+def test_the_version_names_all_that_decides_an_answer(tmp_path: Path) -> None:
+    """Checkpoint, arguments and policies change it; how it is served does not."""
+    resolved = make_checkpoint(tmp_path / "c")
+    one = reader(resolved["path"])
+
+    def version(d: Deployment, digest: str = resolved["digest"]) -> str:
+        return version_of(d, {"0": {**resolved, "digest": digest}})
+
+    def served(**options: Any) -> Deployment:
+        return one.with_options(one.options.replace(options, "here"))
+
+    assert version(one) == version(served(num_replicas=3, max_batch_size=2))
+    versions = {
+        version(one),
+        version(one, "another"),
+        version(served(policy=Threshold(0.9))),
+        version(served(policy=Threshold(0.8))),
+        version(served(batch_format="pandas")),
+        version(reader(resolved["path"], scale=2)),
+    }
+    assert 6 == len(versions)
+
+
+def test_the_version_of_arguments_that_are_no_plain_values_is_stable() -> None:
+    """Objects count by their type, never by their address."""
+    assert version_of(bound(object()), {}) == version_of(bound(object()), {})
+    assert version_of(bound(object()), {}) != version_of(bound(1), {})
