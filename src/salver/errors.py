@@ -60,6 +60,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "Known: " + ", ".join(names) + "." if names else "There are none."
 
 
+def _shown(name: str, value: Any) -> str:
+    return "'***'" if "key" in name.lower() else repr(value)  # messages end up in logs
+
+
 class SalverError(Exception):
     """Base of all errors that Salver raises on purpose."""
 
@@ -84,7 +88,7 @@ class UnknownOption(ConfigError):
 
     def __init__(self, name: str, value: Any, known: Iterable[str], where: str) -> None:
         super().__init__(
-            f"Unknown option {name!r} (value {value!r}) in {where}. {nearest(name, known)}"
+            f"Unknown option {name!r} (value {_shown(name, value)}) in {where}. {nearest(name, known)}"
         )
 
 
@@ -94,7 +98,7 @@ class InvalidOption(ConfigError):
     code = "invalid_option"
 
     def __init__(self, name: str, value: Any, wanted: str) -> None:
-        super().__init__(f"Option {name!r} was given {value!r}; it takes {wanted}.")
+        super().__init__(f"Option {name!r} was given {_shown(name, value)}; it takes {wanted}.")
 
 
 class UnsupportedOption(ConfigError):

@@ -5,6 +5,7 @@ It ships with the package, and Salver's own tests use it. It does not know any t
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -172,7 +173,8 @@ class Client:
         sent: list[Any] = []
 
         async def receive() -> Any:
-            return next(incoming, {"type": "http.disconnect"})
+            message = next(incoming, None)
+            return message or await asyncio.Event().wait()  # this client never leaves
 
         async def send(message: Any) -> None:
             sent.append(message)

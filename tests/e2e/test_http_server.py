@@ -705,6 +705,15 @@ def test_body_is_refused_before_much_of_it_is_read(shared: tuple[Running, Echo])
     wait_until(lambda: app.disconnects == 1)
 
 
+def test_refused_connection_is_released(shared: tuple[Running, Echo]) -> None:
+    """A refusal in the midst of a burst does not leave the connection open for ever."""
+    server, _ = shared
+    with Client(server.port) as client:
+        client.send(chunked(b"30000\r\n" + b"x" * 0x30000))
+        assert client.answers(1) == [413]
+    wait_until(lambda: open_connections(server) == 0, 1.0)
+
+
 def test_waiting_requests_are_bounded(client: Client, app: Echo) -> None:
     """A client that pipelines without end gets its first answers, then a refusal."""
     client.send(get() * 200)

@@ -35,7 +35,7 @@ class ComposedHandle:
     async def ask(self, batch: Batch, timeout_s: float | None = None) -> list[Outcome]:
         """See `salver.definition.Handle`."""
         timeout = self._timeout_s if timeout_s is None else timeout_s
-        rows = [dict(zip(batch.names, row, strict=True)) for row in batch.rows]
+        rows = [dict(zip(self._deployment.schema.names, row, strict=True)) for row in batch.rows]
         try:
             async with asyncio.timeout(timeout):
                 return await self._attempt(rows)

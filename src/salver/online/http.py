@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
-_MAX_TICK_S = 0.4  # between sweeps; a deadline is noticed two ticks late at most
+_MIN_TICK_S, _MAX_TICK_S = 0.02, 0.4  # between sweeps; a deadline is met two ticks late at most
 
 
 class HttpServer:
@@ -53,6 +53,7 @@ class HttpServer:
         self._sock = sock
         self._drain_s = drain_s
         self._state = ServerState()
+        self._port: int | None = None
         self._listener: asyncio.Server | None = None
 
     @property
@@ -62,9 +63,9 @@ class HttpServer:
         Raises:
             RuntimeError: It has not.
         """
-        if self._sock is None:
+        if self._port is None:
             raise RuntimeError("The server has no port before start().")
-        return int(self._sock.getsockname()[1])
+        return self._port
 
     async def start(self) -> None:
         """Binds, starts the lifespan of the app, and listens.
@@ -73,7 +74,7 @@ class HttpServer:
             OSError: The address cannot be bound.
             RuntimeError: The app failed to start.
         """
-        sock = self._sock = self._sock or _bind(self._config.host, self._config.port)
+        sock = self._sock or _bind(self._config.host, self._config.port)
         if not self._config.loaded:
             self._config.load()
         self._lifespan = self._config.lifespan_class(self._config)
@@ -84,6 +85,7 @@ class HttpServer:
         self._set_date()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG)
+        self._port = int(sock.getsockname()[1])
         self._sweeper = loop.create_task(self._sweep())
 
     async def serve(self) -> None:
@@ -135,11 +137,14 @@ class HttpServer:
         )
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(min(_MAX_TICK_S, shortest / 4))
+            await asyncio.sleep(min(_MAX_TICK_S, max(_MIN_TICK_S, shortest / 4)))
             self._set_date()
             now = loop.time()
             for connection in self._connections():
-                connection.sweep(now)
+                try:
+                    connection.sweep(now)
+                except Exception:  # one connection must not end the deadlines of all others
+                    _log.exception("A connection could not be checked")
 
     def _connect(self) -> asyncio.Protocol:
         make = self._config.http_protocol_class

@@ -11,6 +11,7 @@ This module does not know listening, signals, TLS, or what the app answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -241,7 +242,8 @@ class HttpProtocol(HttpToolsProtocol):
         The parser takes all that follows an offer for another protocol: the body would be lost, or
         read as the next request. Java's HttpClient offers h2c with every request.
         """
-        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
         head += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -309,8 +311,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _say_last_word(self) -> None:
         if self._last_word is not None and not self.transport.is_closing():
+            self.flow.resume_reading()  # to see the client leave
             self.transport.write(self._last_word)
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # it has left
+                self.transport.write_eof()
         self._last_word = None
 
     def _render(self, refused: Refused) -> bytes:

@@ -13,7 +13,7 @@ def test_a_local_folder_may_be_a_uri(tmp_path: Path) -> None:
     """file:// is local; another filesystem is refused with the way out."""
     assert local_folder(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
     assert local_folder("x").is_absolute()
-    with pytest.raises(InvalidOption, match="s3://bucket/out.*local disk"):
+    with pytest.raises(InvalidOption, match=r"s3://bucket/out.*local disk"):
         local_folder("s3://bucket/out")
 
 
@@ -76,7 +76,7 @@ def test_a_file_is_written_whole_or_not_at_all(
 
         with monkeypatch.context() as patch:
             patch.setattr("os.fsync", full)
-            with pytest.raises(OfflineError, match="No space left.*--resume"):
+            with pytest.raises(OfflineError, match=r"No space left.*--resume"):
                 folder.write("part-00000.csv", b"new")
         assert folder.read("part-00000.csv") == b"old"
         (tmp_path / "part-00000.csv").write_bytes(b"odd")

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from offline.jobs import LocalReplica, digests, predict, quarantined, rows_of, start, titles
 
+from offline.jobs import LocalReplica, digests, predict, quarantined, rows_of, start, titles
 from salver.errors import (
     InputUnreadable,
     InvalidOption,

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from offline.jobs import Project
 from pydantic import BaseModel
 
+from offline.jobs import Project
 from salver.errors import InputUnreadable, MissingColumns
 from salver.offline.readers import ParquetReader, open_reader
 from salver.offline.rows import Cursor

@@ -66,7 +66,7 @@ def test_a_folder_has_one_format(folder: Path) -> None:
     with pytest.raises(InputUnreadable, match=r"csv \(.*jsonl \(z.jsonl\).*glob"):
         find(str(folder))
     (folder / "z.jsonl").rename(folder / "z.txt")
-    with pytest.raises(InputUnreadable, match="z.txt has no known format"):
+    with pytest.raises(InputUnreadable, match=r"z\.txt has no known format"):
         find(str(folder))
 
 

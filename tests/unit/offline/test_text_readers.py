@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline.jobs import Project
 from pydantic import BaseModel
 
+from offline.jobs import Project
 from salver.errors import InputUnreadable, MissingColumns
 from salver.offline.readers import open_reader
 from salver.offline.rows import Block, Cursor
