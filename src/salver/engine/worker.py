@@ -6,6 +6,7 @@ It ends when either is closed, so it never outlives the engine. It does not know
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -39,8 +40,9 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     with socket.socket(fileno=descriptor) as channel:
         _serve(channel)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a pipe that broke, a stream that is closed
+            stream.flush()
     _end()
 
 

@@ -143,7 +143,7 @@ class HttpServer:
             for connection in self._connections():
                 try:
                     connection.sweep(now)
-                except Exception:  # one connection must not end the deadlines of all others
+                except Exception:  # noqa: BLE001 - the deadlines of all others go on
                     _log.exception("A connection could not be checked")
 
     def _connect(self) -> asyncio.Protocol:

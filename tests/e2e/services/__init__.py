@@ -1,0 +1,1 @@
+"""Small real services that child processes import by name."""
