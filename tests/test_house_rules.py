@@ -25,11 +25,15 @@ TESTED_ELSEWHERE = {
     "run.py": "tests/e2e",  # it joins all the others
     "parity.py": "tests/parity",  # it compares the real paths with each other
     "predictions.py": "tests/e2e",  # it starts an engine and an offline job
-    "engine/local.py": "tests/contract",  # it starts and stops real replicas
-    "engine/offline.py": "tests/contract",  # it outlives the death of real replicas
     "engine/replica.py": "tests/contract",  # one suite over every kind of replica
-    "engine/resolution.py": "tests/e2e",  # it asks a child process about checkpoints
     "engine/worker.py": "tests/contract",  # it is the main program of a child process
+    "offline/columns.py": "tests/unit/offline/test_readers.py",  # which columns a file must have
+    "offline/commit.py": "tests/unit/offline/test_job.py",  # what a job leaves when it ends
+    "offline/csv_records.py": "tests/unit/offline/test_text_readers.py",  # through the CSV reader
+    "offline/layout.py": "tests/unit/offline/test_writers.py",  # types of the written columns
+    "offline/results.py": "tests/unit/offline/test_job.py",  # order and quarantine of a chunk
+    "offline/rows.py": "tests/unit/offline/test_readers.py",  # what readers yield
+    "online/refusals.py": "tests/unit/online/test_predict.py",  # the errors of the short lane
     "online/http.py": "tests/e2e",  # raw sockets decide
     "online/http_protocol.py": "tests/e2e",
     "online/http_rules.py": "tests/e2e",

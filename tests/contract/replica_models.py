@@ -54,7 +54,9 @@ class Rude:
             "number": batch["number"],
             "real": [None if value != value else value for value in batch["real"]],
             "flag": batch["flag"],
-            "extra": [None if t == "repr" else e for t, e in zip(texts, batch["extra"], strict=True)],
+            "extra": [
+                None if t == "repr" else e for t, e in zip(texts, batch["extra"], strict=True)
+            ],
             "repr": [repr(value) for value in batch["extra"]],
             "score": [float("nan") if text == "nan" else 0.5 for text in texts],
             "huge": [2**80 if text == "huge" else 1 for text in texts],

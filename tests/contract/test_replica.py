@@ -24,7 +24,16 @@ from salver.types import Batch, Outcomes
 KINDS = ["process", "thread", "pool of processes", "pool of threads"]
 TARGET = "replica_models:service"
 LONG = "x" * 100_000
-TEXTS = ["", "plain", "😀👩‍👩‍👧", "nul\x00inside\x00", "שלום עולם", "\u202eright to left", "e\u0301", LONG]
+TEXTS = [
+    "",
+    "plain",
+    "😀👩‍👩‍👧",
+    "nul\x00inside\x00",
+    "שלום עולם",
+    "\u202eright to left",
+    "e\u0301",
+    LONG,
+]
 
 
 def make(kind: str, deployment: Deployment, resolved: Any = None) -> Worker:

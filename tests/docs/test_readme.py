@@ -33,7 +33,12 @@ def folder(tmp_path: Path) -> Path:
 
 def run_python(folder: Path, code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -42,7 +47,7 @@ def run_python(folder: Path, code: str) -> str:
 def salver(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "salver.cli", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120,
+        cwd=folder, check=False, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

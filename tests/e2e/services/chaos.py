@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel
 
 from salver import Service, deployment
@@ -24,6 +23,8 @@ class Echo:
     """Gives each text in capitals and the process that did it; notes what it saw in a file."""
 
     def __init__(self) -> None:
+        while os.path.exists(os.environ.get("TEST_SLOW_FILE", "")):
+            time.sleep(0.01)
         if os.path.exists(os.environ.get("TEST_FAIL_FILE", "")):
             raise RuntimeError("told to fail at load")
 
@@ -65,18 +66,10 @@ other = Echo.options(name="Other").bind()
 async def both(rows: list[dict[str, str]], first: Any, second: Any) -> list[dict[str, Any]]:
     """Asks two deployments at once."""
     answers = await asyncio.gather(first(rows), second(rows))
-    return [{"first": a["prediction"], "second": b["prediction"]} for a, b in zip(*answers, strict=True)]
+    return [
+        {"first": a["prediction"], "second": b["prediction"]} for a, b in zip(*answers, strict=True)
+    ]
 
 
-app = FastAPI()
-
-
-@app.get("/hello/")
-async def hello() -> dict[str, Any]:
-    """A route of the user's that asks the deployment."""
-    outcome = await echo({"text": "hello"})
-    return {"said": outcome["prediction"]}
-
-
-service = Service(echo, app=app)
+service = Service(echo)
 composed = Service(both.bind(echo, other))
