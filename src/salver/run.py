@@ -107,15 +107,12 @@ class Face:
         """Binds the port.
 
         Raises:
-            ConfigError: If it is taken.
+            ConfigError: If it cannot be bound.
         """
         try:
             await self._server.start()
         except OSError as error:
-            raise ConfigError(
-                f"Port {self._settings.port} on {self._settings.host} cannot be bound: "
-                f"{error.strerror or error}. Choose another with --port."
-            ) from error
+            raise ConfigError(error.strerror or str(error)) from error
 
     async def stop(self) -> None:
         """Readiness off, no new connections, requests in flight answered."""

@@ -295,7 +295,8 @@ def _apply(found: Overrides, given: Iterable[Given], where: str) -> None:
             known = [*SERVER_OPTIONS, *DEPLOYMENT_OPTIONS]
             raise UnknownOption(name, value, known, where)
         elif deployment not in found.deployments:
-            raise UnknownOption(f"{deployment}.{name}", value, found.deployments, where)
+            known = [f"{one}.{name}" for one in found.deployments]
+            raise UnknownOption(f"{deployment}.{name}", value, known, where)
         elif name not in DEPLOYMENT_OPTIONS:
             raise UnknownOption(name, value, DEPLOYMENT_OPTIONS, f"{where} for {deployment}")
         else:

@@ -246,7 +246,7 @@ def test_stop_leaves_no_process() -> None:
 
 def test_a_crash_leaves_no_grandchild() -> None:
     """What a model spawned ends with its replica, also when that was killed."""
-    with running() as one:
+    with running():
         outcome = ask("spawn")
         os.kill(outcome["pid"], signal.SIGKILL)
         wait_for_end([int(outcome["prediction"])], PATIENCE_S)
@@ -406,13 +406,13 @@ def test_an_asker_on_another_loop_that_leaves_takes_its_row_along(
             while one.replicas()[0]["state"] != "busy":  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             leaver = asyncio.ensure_future(chaos.echo({"text": "leaver"}))
-            while not one.engine.readiness()["deployments"]["Echo"]["queued"]:
+            while not one.engine.readiness()["deployments"]["Echo"]["queued"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             leaver.cancel()
             with suppress(asyncio.CancelledError):
                 await leaver
             last = asyncio.ensure_future(chaos.echo({"text": "last"}))
-            while one.engine.readiness()["deployments"]["Echo"]["queued"] < 2:
+            while one.engine.readiness()["deployments"]["Echo"]["queued"] < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             gate.open()
             await asyncio.gather(first, last)

@@ -44,6 +44,8 @@ class Echo:
         if scope["path"] == "/early":  # answers before it reads
             await self.answer(send, b"early", status=401)
             return
+        if scope["path"] == "/late":  # reads when it is told to
+            await self.hold(receive, send)
         body = await self.read(receive)
         if body is not None:
             text = f"{scope['method']} {scope['path']} {body.decode()}"
@@ -84,6 +86,12 @@ class Echo:
         await self.answer(send, b"x" * BIG)
         return False
 
+    async def stream(self, receive: Any, send: Any) -> bool:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for left in reversed(range(BIG // 64_000)):
+            await send({"type": "http.response.body", "body": b"x" * 64_000, "more_body": left > 0})
+        return False
+
     async def cut(self, receive: Any, send: Any) -> bool:
         await self.answer(send, b"half", missing=1)
         raise ValueError("secret")
@@ -103,7 +111,7 @@ class Running:
 
     def __init__(self, app: Any, **options: Any) -> None:
         self.loop = uvloop.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         options.setdefault("port", 0)
         self.server: HttpServer = make_server(app, **options)
@@ -287,6 +295,7 @@ def host(line: bytes) -> bytes:
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 
+# fmt: off
 FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     # What must work.
     ("get", get(), ["GET / "]),
@@ -305,11 +314,7 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("length 0", post(b"Content-Length: 0\r\n") + NEXT, ["POST / ", "GET /next "]),
     ("no length, no body", post(b"") + NEXT, ["POST / ", "GET /next "]),
     ("body in a get", get(headers=HOST + b"Content-Length: 2\r\n") + b"hi", ["GET / hi"]),
-    (
-        "body is no request",
-        length(b" 43", SMUGGLED[:43])[: -len(SMUGGLED)],
-        ["POST / " + SMUGGLED[:43].decode()],
-    ),
+    ("body is no request", length(b" 43", SMUGGLED[:43])[: -len(SMUGGLED)], ["POST / " + SMUGGLED[:43].decode()]),
     ("chunked", chunked(b"5\r\nhello\r\n0\r\n\r\n") + NEXT, ["POST / hello", "GET /next "]),
     ("two chunks", chunked(b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"), ["POST / hello"]),
     ("chunk size in hex", chunked(b"A\r\n0123456789\r\n0\r\n\r\n"), ["POST / 0123456789"]),
@@ -326,22 +331,11 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("empty value", get(headers=HOST + b"X:\r\n"), ["GET / "]),
     ("tab before a value", get(headers=HOST + b"X:\t1\r\n"), ["GET / "]),
     ("upgrade", get(headers=HOST + UPGRADE) + NEXT, ["GET / ", "GET /next "]),
-    (
-        "upgrade with length",
-        post(UPGRADE + b"Content-Length: 5\r\n", b"hello") + NEXT,
-        ["POST / hello", "GET /next "],
-    ),
-    (
-        "upgrade with chunks",
-        post(UPGRADE + b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
-        ["POST / hello"],
-    ),
-    (
-        "upgrade, body is a request",
-        post(UPGRADE + b"Content-Length: 43\r\n", SMUGGLED),
-        ["POST / " + SMUGGLED.decode()],
-    ),
+    ("upgrade with length", post(UPGRADE + b"Content-Length: 5\r\n", b"hello") + NEXT, ["POST / hello", "GET /next "]),
+    ("upgrade with chunks", post(UPGRADE + b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n"), ["POST / hello"]),
+    ("upgrade, body is a request", post(UPGRADE + b"Content-Length: 43\r\n", SMUGGLED), ["POST / " + SMUGGLED.decode()]),
     ("websocket", get(headers=HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"), ["GET / "]),
+    ("expectation over HTTP/1.0", b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi", ["POST / hi"]),
     ("unknown expectation", post(b"Expect: tea\r\nContent-Length: 2\r\n", b"hi"), ["POST / hi"]),
     ("spaces around the target", b"GET  /a  HTTP/1.1\r\n" + HOST + b"\r\n", ["GET /a "]),
     # Request line.
@@ -421,16 +415,8 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("parenthesis in a name", header(b"X(): a\r\n"), [400]),
     ("quote in a name", header(b'"X": a\r\n'), [400]),
     # Content-Length.
-    (
-        "two lengths",
-        post(b"Content-Length: 5\r\nContent-Length: 6\r\n", b"hello" + SMUGGLED),
-        [400],
-    ),
-    (
-        "the same length twice",
-        post(b"Content-Length: 5\r\nContent-Length: 5\r\n", b"hello" + SMUGGLED),
-        [400],
-    ),
+    ("two lengths", post(b"Content-Length: 5\r\nContent-Length: 6\r\n", b"hello" + SMUGGLED), [400]),
+    ("the same length twice", post(b"Content-Length: 5\r\nContent-Length: 5\r\n", b"hello" + SMUGGLED), [400]),
     ("list of lengths", length(b" 5, 5"), [400]),
     ("negative length", length(b" -5"), [400]),
     ("length with a plus", length(b" +5"), [400]),
@@ -447,52 +433,16 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("length above the limit", length(b" 100001", b""), [413]),
     ("vertical tab before a length", length(b"\x0b5"), [400]),
     # Transfer-Encoding.
-    (
-        "length and coding",
-        post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + SMUGGLED),
-        [400],
-    ),
-    (
-        "coding and length",
-        post(b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"0\r\n\r\n" + SMUGGLED),
-        [400],
-    ),
-    (
-        "coding and length 0",
-        post(b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", b"0\r\n\r\n" + SMUGGLED),
-        [400],
-    ),
-    (
-        "coding over HTTP/1.0",
-        b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        [400],
-    ),
+    ("length and coding", post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + SMUGGLED), [400]),
+    ("coding and length", post(b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"0\r\n\r\n" + SMUGGLED), [400]),
+    ("coding and length 0", post(b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", b"0\r\n\r\n" + SMUGGLED), [400]),
+    ("coding over HTTP/1.0", b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", [400]),
     ("gzip, chunked", coding(b" gzip, chunked"), [400]),
     ("chunked, gzip", coding(b" chunked, gzip"), [400]),
     ("chunked, chunked", coding(b" chunked, chunked"), [400]),
-    (
-        "chunked twice",
-        post(
-            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + SMUGGLED
-        ),
-        [400],
-    ),
-    (
-        "chunked, then identity",
-        post(
-            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-            b"0\r\n\r\n" + SMUGGLED,
-        ),
-        [400],
-    ),
-    (
-        "identity, then chunked",
-        post(
-            b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
-            b"0\r\n\r\n" + SMUGGLED,
-        ),
-        [400],
-    ),
+    ("chunked twice", post(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + SMUGGLED ), [400]),
+    ("chunked, then identity", post(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", b"0\r\n\r\n" + SMUGGLED), [400]),
+    ("identity, then chunked", post(b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + SMUGGLED), [400]),
     ("identity", coding(b" identity"), [400]),
     ("empty coding", coding(b""), [400]),
     ("xchunked", coding(b" xchunked"), [400]),
@@ -503,16 +453,8 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("chunked and a space", coding(b" chunked "), [400]),
     ("vertical tab before chunked", coding(b" \x0bchunked"), [400]),
     ("coding in a get", get(headers=HOST + b"Transfer-Encoding: gzip\r\n") + SMUGGLED, [400]),
-    (
-        "space before the colon of a coding",
-        post(b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n" + SMUGGLED),
-        [400],
-    ),
-    (
-        "upgrade, length and coding",
-        post(UPGRADE + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", SMUGGLED),
-        [400],
-    ),
+    ("space before the colon of a coding", post(b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n" + SMUGGLED), [400]),
+    ("upgrade, length and coding", post(UPGRADE + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", SMUGGLED), [400]),
     # Chunks.
     ("no chunk size", chunked(b"\r\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
     ("chunk size 0x5", chunked(b"0x5\r\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
@@ -521,11 +463,7 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("chunk size g", chunked(b"g\r\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
     ("chunk size and a space", chunked(b"5 \r\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
     ("space and chunk size", chunked(b" 5\r\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
-    (
-        "chunk size of 65 bits",
-        chunked(b"10000000000000005\r\nhello\r\n0\r\n\r\n" + SMUGGLED),
-        [400],
-    ),
+    ("chunk size of 65 bits", chunked(b"10000000000000005\r\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
     ("chunk size above the limit", chunked(b"ffffff\r\n" + b"x" * 100_001), [413]),
     ("bare LF after a chunk size", chunked(b"5\nhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
     ("bare CR after a chunk size", chunked(b"5\rhello\r\n0\r\n\r\n" + SMUGGLED), [400]),
@@ -547,6 +485,7 @@ FRAMING: list[tuple[str, bytes, list[str | int]]] = [
     ("close, then garbage", get(headers=HOST + b"Connection: close\r\n") + b"\0\0\0", ["GET / "]),
     ("error of the app, then good", get(b"/fault") + SMUGGLED, [500]),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
@@ -620,7 +559,7 @@ def test_answers_name_no_server(client: Client) -> None:
 
 def test_refusal_survives_a_client_that_goes_on_sending(client: Client) -> None:
     """A client that sends its whole body before it reads still gets the 413."""
-    client.send(post(b"Content-Length: 5000000\r\n", b"x" * 5_000_000))
+    client.sock.sendall(post(b"Content-Length: 5000000\r\n", b"x" * 5_000_000))
 
     assert client.answers(1) == [413]
 
@@ -809,13 +748,17 @@ def test_upgrade_with_a_body_in_another_packet(client: Client, app: Echo) -> Non
     assert len(app.seen) == 1
 
 
-def test_the_app_does_not_see_a_request_refused_with_its_body(client: Client, app: Echo) -> None:
+def test_the_app_does_not_see_a_request_refused_with_its_body(
+    shared: tuple[Running, Echo], client: Client
+) -> None:
     """A broken chunk in the packet of the head keeps the request from the app altogether."""
+    server, app = shared
     app.disconnects = 0
     client.send(chunked(b"zz\r\n"))
 
     assert client.answers(1) == [400]
-    assert (app.seen, app.disconnects) == ([], 0)
+    assert ask(server.port) == "GET / "  # by now the app would have seen the other one
+    assert (app.seen, app.disconnects) == (["GET / "], 0)
 
 
 def test_the_app_learns_that_its_client_left(shared: tuple[Running, Echo]) -> None:
@@ -969,6 +912,28 @@ def test_steady_slow_body_is_served(quick: tuple[Running, Echo]) -> None:
         assert client.answers(1) == ["POST / " + "x" * 6_000]
 
 
+@pytest.mark.parametrize(
+    ("line", "first"),
+    [(b"", 200_000), (b"Expect: 100-continue\r\n", 0)],
+    ids=["buffers full", "told to wait"],
+)
+def test_body_that_the_app_does_not_read_is_not_slow(
+    quick: tuple[Running, Echo], line: bytes, first: int
+) -> None:
+    """A client that is held back by the server is not timed out."""
+    server, app = quick
+    app.release.clear()
+    with Client(server.port) as client:
+        head = b"POST /late HTTP/1.1\r\n" + HOST + line + b"Content-Length: 300000\r\n\r\n"
+        client.send(head + b"x" * first)
+        time.sleep(0.9)
+        app.release.set()
+        client.send(b"x" * (300_000 - first))
+        if line:
+            assert client.answer() == (100, b"HTTP/1.1 100 Continue", b"")
+        assert client.answers(1) == ["POST /late " + "x" * 300_000]
+
+
 @pytest.mark.parametrize("drip", [False, True], ids=["stopped", "dripping"])
 def test_slow_reader_is_cut_off(quick: tuple[Running, Echo], drip: bool) -> None:
     """A client that does not take its answer loses the connection."""
@@ -985,17 +950,32 @@ def test_slow_reader_is_cut_off(quick: tuple[Running, Echo], drip: bool) -> None
             assert time.monotonic() - start < 2
 
 
-def test_slow_but_steady_reader_is_served(quick: tuple[Running, Echo]) -> None:
+@pytest.mark.parametrize("path", [b"/big", b"/stream"])
+def test_slow_but_steady_reader_is_served(quick: tuple[Running, Echo], path: bytes) -> None:
     """A client that takes its answer at a fair rate gets all of it."""
     server, _ = quick
     with Client(server.port) as client:
-        client.send(get(b"/big"))
+        client.send(get(path))
         taken = 0
         while taken < BIG:
             data = client.sock.recv(1_000_000)
             assert data
             taken += len(data)
             time.sleep(0.02)
+
+
+def test_streamed_answer_makes_progress_whenever_it_goes_on() -> None:
+    """An answer in small pieces is never that of a slow reader while pieces are taken."""
+    limits = HttpLimits(write_stall_s=0.2, body_min_bytes_per_s=10_000_000)
+    with running(Echo(), limits=limits) as server, Client(server.port) as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.send(get(b"/stream"))
+        taken = 0
+        while taken < BIG:
+            data = client.sock.recv(1_000_000)
+            assert data
+            taken += len(data)
+            time.sleep(0.001)
 
 
 def test_good_clients_are_served_among_idle_ones(quick: tuple[Running, Echo]) -> None:

@@ -26,12 +26,9 @@ from typing import Any
 from madewithml.data import CLASSES, HOLDOUT_FILE, read_projects
 from madewithml.locations import EXPERIMENT, METRIC, MODE, tracking_uri
 from madewithml.noise import OTHERWISE, THRESHOLD
+from madewithml.train import LESSON_QUERY, finished_run
 
 TARGET = "madewithml.service:service"
-QUERY = {
-    "title": "Transfer learning with transformers",
-    "description": "Using transformers for transfer learning on text classification tasks.",
-}
 NOISE = {"title": " 65n7r5675", "description": ""}
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 60
@@ -69,17 +66,9 @@ def _run(module: str, *arguments: str, shown_as: str) -> str:
 
 def train_or_reuse(dataset: str | None, retrain: bool) -> None:
     """Train, unless the experiment has a finished run already."""
-    from salver.errors import TrackingError
-    from salver.models.tracking import best_run
-
-    if not retrain and dataset is None:
-        try:
-            found = best_run(EXPERIMENT, METRIC, MODE, tracking_uri())
-        except TrackingError as error:
-            print(f"   nothing to reuse: {error}")
-        else:
-            print(f"   reusing the runs of experiment {EXPERIMENT!r}, {found.run_id} among them")
-            return
+    if not retrain and dataset is None and (found := finished_run(EXPERIMENT)):
+        print(f"   reusing the runs of experiment {EXPERIMENT!r}, {found} among them")
+        return
     options = ["--dataset", dataset] if dataset else []
     result = json.loads(
         _run("madewithml.train", *options, shown_as="python -m madewithml.train").splitlines()[-1]
@@ -168,8 +157,8 @@ def ask(address: str, route: str, body: Any = None) -> Any:
 
 def query(address: str) -> None:
     """The lesson's query must be answered natural-language-processing, and surely so."""
-    print(f"   POST /predict/ {json.dumps(QUERY)}")
-    (result,) = ask(address, "/predict/", QUERY)["results"]
+    print(f"   POST /predict/ {json.dumps(LESSON_QUERY)}")
+    (result,) = ask(address, "/predict/", LESSON_QUERY)["results"]
     probability = result["probabilities"]["natural-language-processing"]
     print(f"   {result['prediction']}, probability {probability:.3f}")
     expect(
@@ -193,8 +182,9 @@ def look_around(address: str, best: str) -> None:
     served = ask(address, "/run_id/")["run_id"]
     print(f"   GET /run_id/ {served}")
     expect(served == best, f"the service serves run {served}, but the best is {best}")
-    overall = ask(address, "/evaluate/", {"dataset": HOLDOUT_FILE.name})["overall"]
-    print(f"   POST /evaluate/ {HOLDOUT_FILE.name}: {json.dumps(overall)}")
+    result = ask(address, "/evaluate/", {"dataset": HOLDOUT_FILE.name})
+    print(f"   POST /evaluate/ {HOLDOUT_FILE.name}: {json.dumps(result['overall'])}")
+    print(f"   the threshold lets {result['answered']:.0%} of the rows pass")
 
 
 def shut_down(process: subprocess.Popen[bytes]) -> None:

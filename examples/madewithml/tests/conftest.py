@@ -87,3 +87,32 @@ def dataset(projects: list[LabelledProject], tmp_path_factory: pytest.TempPathFa
         writer.writerow(["id", "created_on", "title", "description", "tag"])
         writer.writerows([p.id, p.created_on, p.title, p.description, p.tag] for p in projects)
     return file
+
+
+@pytest.fixture(scope="session")
+def trained(
+    dataset: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A store with two short runs, and what training said on stdout."""
+    import contextlib
+    import io
+
+    from madewithml import train
+
+    folder = tmp_path_factory.mktemp("store")
+    arguments = ["--dataset", str(dataset), "--encoder", str(encoder), "--epochs", "1"]
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setenv("SALVER_CACHE_DIR", str(folder / "cache"))
+        assert train.main([*arguments, "--recipes", "mean", "cls"]) == 0
+    return folder, out.getvalue()
+
+
+@pytest.fixture
+def store(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of that store, which everything asks while the test runs."""
+    folder = trained[0]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    monkeypatch.setenv("SALVER_CACHE_DIR", str(folder / "cache"))
+    return folder

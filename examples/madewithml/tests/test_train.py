@@ -8,32 +8,6 @@ from madewithml import demo, evaluate, train
 from madewithml.tagger import Tagger
 
 
-@pytest.fixture(scope="module")
-def trained(
-    dataset: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str]:
-    """A store with two short runs, and what training said on stdout."""
-    import contextlib
-    import io
-
-    folder = tmp_path_factory.mktemp("store")
-    arguments = ["--dataset", str(dataset), "--encoder", str(encoder), "--epochs", "1"]
-    out = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        patch.setenv("SALVER_CACHE_DIR", str(folder / "cache"))
-        assert train.main([*arguments, "--recipes", "mean", "cls"]) == 0
-    return folder, out.getvalue()
-
-
-@pytest.fixture
-def store(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = trained[0]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-    monkeypatch.setenv("SALVER_CACHE_DIR", str(folder / "cache"))
-    return folder
-
-
 def test_training_ends_with_one_json_object(trained: tuple[Path, str]) -> None:
     """Stdout is one JSON object with the best run and its metrics."""
     said = json.loads(trained[1])

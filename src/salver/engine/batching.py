@@ -82,7 +82,9 @@ class Batcher:
             Full: If they do not fit.
         """
         if len(self._waiting) + len(entries) > self.limit:
-            raise Full
+            self._forget_the_gone()
+            if len(self._waiting) + len(entries) > self.limit:
+                raise Full
         for entry in entries:
             self._waiting[next(self._numbers)] = entry
 
@@ -119,6 +121,9 @@ class Batcher:
         for number, _ in window:
             del self._waiting[number]
         return [entry for _, entry in window]
+
+    def _forget_the_gone(self) -> None:
+        self._waiting = {n: entry for n, entry in self._waiting.items() if not entry.waiter.gone}
 
     def drain(self) -> list[Entry]:
         """Removes everything that waits."""

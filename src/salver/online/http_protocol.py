@@ -144,7 +144,9 @@ class HttpProtocol(HttpToolsProtocol):
             access_log=False,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=expect is not None and expect.lower() == b"100-continue",
+            expect_100_continue=(
+                expect is not None and version == "1.1" and expect.lower() == b"100-continue"
+            ),
             keep_alive=version == "1.1" and parser.should_keep_alive() and not self._draining,
             on_response=self.on_response_complete,
         )
@@ -269,7 +271,6 @@ class HttpProtocol(HttpToolsProtocol):
         if not cycle.response_complete and not cycle.disconnected:
             cycle.disconnected = True
             self._active = None
-            self.pipeline.clear()
             self._end(failure, answerable=not cycle.response_started)
 
     def on_response_complete(self) -> None:
@@ -338,10 +339,16 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         seen = (self._messages, self._phase, self._active is None)
-        if seen != self._seen or self.flow.read_paused:  # a paused client is not at fault
+        if seen != self._seen or self._is_held_back():
             self._seen, self._since, self._wire_bytes_then = seen, now, self._wire_bytes
         elif not self.transport.is_closing():
             self._check_age(now - self._since, now)
+
+    def _is_held_back(self) -> bool:
+        """Whether the client waits for us, so that its silence is no fault."""
+        return self.flow.read_paused or (
+            self._phase == _BODY and self.cycle.waiting_for_100_continue
+        )
 
     def _check_age(self, age: float, now: float) -> None:
         limits = self.limits

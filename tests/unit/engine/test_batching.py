@@ -70,6 +70,20 @@ def test_rows_that_do_not_fit_the_bound_are_refused_together() -> None:
     assert 3 == len(batcher)
 
 
+def test_rows_nobody_waits_for_take_no_place_from_others() -> None:
+    """A full queue of rows whose askers left has room for an asker who is there."""
+    batcher = Batcher(max_batch_size=2, limit=2)
+    left = [entry(), entry()]
+    batcher.put(left)
+    for one in left:
+        one.waiter.gone = True
+
+    there = entry()
+    batcher.put([there])
+
+    assert [there] == batcher.take(0.0)
+
+
 def test_a_batch_that_is_not_full_waits() -> None:
     """With a wait, a batch is ready when it is full or when its oldest row has waited."""
     batcher = Batcher(max_batch_size=3, limit=10, wait_s=0.5)
@@ -173,12 +187,12 @@ class AnyHistory(RuleBasedStateMachine):
     )
     def arrive(self, sizes: list[int], patience: float) -> None:
         new = [entry(n, self.now, self.now + patience) for n in sizes]
-        before = len(self.batcher)
+        there = sum(not one.waiter.gone for one in self.waiting)
         try:
             self.batcher.put(new)
         except Full:
-            assert before + len(new) > self.batcher.limit
-            assert before == len(self.batcher)
+            assert len(self.batcher) + len(new) > self.batcher.limit
+            assert len(self.batcher) >= there - sum(e.deadline <= self.now for e in self.waiting)
             return
         for one in new:
             self.older[one], self.takes[one] = len(self.waiting), 0
