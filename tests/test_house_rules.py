@@ -23,9 +23,9 @@ TESTED_ELSEWHERE = {
     "__init__.py": "tests/test_public_api.py",
     "cli.py": "tests/e2e",  # its commands start servers and jobs
     "run.py": "tests/e2e",  # it joins all the others
+    "session.py": "tests/e2e/test_session.py",  # it starts engines and servers
     "parity.py": "tests/parity",  # it compares the real paths with each other
     "predictions.py": "tests/e2e",  # it starts an engine and an offline job
-    "engine/replica.py": "tests/contract",  # one suite over every kind of replica
     "engine/worker.py": "tests/contract",  # it is the main program of a child process
     "offline/columns.py": "tests/unit/offline/test_readers.py",  # which columns a file must have
     "offline/commit.py": "tests/unit/offline/test_job.py",  # what a job leaves when it ends

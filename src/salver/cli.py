@@ -87,7 +87,8 @@ def serve(
 ) -> None:
     """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains."""
     from salver.engine.loading import load_service
-    from salver.run import Configuration, serve_until_signalled
+    from salver.run import serve_until_signalled
+    from salver.session import Configuration
 
     given = {"host": host, "port": port, "insecure": insecure or None}
     server = {name: value for name, value in given.items() if value is not None}
@@ -135,7 +136,8 @@ def predict(
     that fail go to OUTPUT/_quarantine with the reason. An interrupted job goes on with --resume.
     """
     from salver.engine.loading import load_service
-    from salver.run import Configuration, predict_files
+    from salver.run import predict_files
+    from salver.session import Configuration
 
     options["format"] = options.pop("format_")
     manifest = predict_files(
@@ -189,7 +191,7 @@ def parity(
     composition; rejected rows must be rejected everywhere. Exit code 1 when they are not.
     """
     from salver.parity import compare
-    from salver.run import Configuration
+    from salver.session import Configuration
 
     report = compare(target, rows, deployment, Configuration(config, sets))
     click.echo(report.text())

@@ -83,9 +83,18 @@ class Deployment:
         """The same deployment served differently; both answer through the same line."""
         return replace(self, options=options)
 
-    def connect(self, handle: Handle | None) -> None:
-        """Plugs a running engine in, or out with null."""
+    def detached(self) -> Deployment:
+        """The same deployment on a line of its own, for one engine among several."""
+        return replace(self, _line=_Line())
+
+    def connect(self, handle: Handle) -> None:
+        """Plugs a running engine in; the last one that was plugged in answers."""
         self._line.handle = handle
+
+    def disconnect(self, handle: Handle) -> None:
+        """Unplugs an engine, unless another one was plugged in since."""
+        if self._line.handle is handle:
+            self._line.handle = None
 
     @overload
     def __call__(self, rows: Row | BaseModel) -> Awaitable[Outcome]: ...

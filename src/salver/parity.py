@@ -31,7 +31,8 @@ from salver.offline.sources import find
 from salver.offline.text_readers import BLOCK_ROWS
 from salver.policies import Scored
 from salver.predictions import choose, run_files
-from salver.run import Configuration, Session
+from salver.session import Configuration, Session
+from salver.settings import ServerSettings
 from salver.types import Batch
 
 TOLERANCE = 1e-6  # absolute, of probabilities and other numbers
@@ -276,7 +277,7 @@ def _is_finite(value: Any) -> bool:
 def _over_http(
     session: Session, engine: LocalEngine, deployment: Deployment, rows: Rows
 ) -> list[Answer]:
-    face = session.listen()
+    face = session.listen(ServerSettings(port=0))
     path = engine.service.route_of(deployment)
     host, port = face.address.removeprefix("http://").rsplit(":", 1)
     connection = http.client.HTTPConnection(host, int(port), timeout=300)

@@ -61,7 +61,9 @@ def predict(
     if output is not None or options:
         raise ConfigError("output and options are for files; rows in memory are returned.")
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
-        outcomes = wait_for(predict_rows(engine, deployment.name, data.to_dict("records")))
+        # A missing value is null, as it is when the same frame comes as a Parquet file.
+        rows = data.astype(object).where(data.notna(), None).to_dict("records")
+        outcomes = wait_for(predict_rows(engine, deployment.name, rows))
         return _with_results(data, outcomes)
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
         raise ConfigError(
@@ -130,12 +132,13 @@ async def run_files(
 def _with_results(frame: Any, outcomes: list[Outcome]) -> Any:
     """A copy of a DataFrame with a column per result, and `error` if any row failed."""
     names = dict.fromkeys(name for o in outcomes if o.value for name in o.value)
-    taken = sorted(set(names) & set(map(str, frame.columns)))
+    failed = any(not o.ok for o in outcomes)
+    taken = sorted({*names, *(["error"] if failed else [])} & set(map(str, frame.columns)))
     if taken:
         raise ConfigError(
             f"The DataFrame has columns named like results: {', '.join(taken)}. Rename them."
         )
     results = {name: [o.value[name] if o.value else None for o in outcomes] for name in names}
-    if any(not o.ok for o in outcomes):
+    if failed:
         results["error"] = [o.failure.message if o.failure else None for o in outcomes]
     return frame.assign(**results)

@@ -13,10 +13,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import uvloop
 
@@ -24,100 +23,11 @@ from salver.engine import loading
 from salver.engine.local import LocalEngine
 from salver.errors import ConfigError, NotReady
 from salver.service import Service
-from salver.settings import Overrides, ServerSettings, gather_overrides
+from salver.session import Configuration, Face, Session
 
 log = logging.getLogger("salver")
 
 HEAVY = ("torch", "tensorflow", "onnxruntime", "jax")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """Options given outside the code, before they meet a service.
-
-    Attributes:
-        config: YAML file, if any.
-        sets: `--set` arguments.
-        server: Options of the HTTP face given as arguments; the strongest.
-    """
-
-    config: Path | None = None
-    sets: tuple[str, ...] = ()
-    server: Mapping[str, Any] = field(default_factory=dict)
-
-    def overrides(self, service: Service) -> Overrides:
-        """The options for the deployments of `service`."""
-        return gather_overrides(service.deployments, self.config, self.sets)
-
-    def settings(self, overrides: Overrides) -> ServerSettings:
-        """The options of the HTTP face.
-
-        Raises:
-            ConfigError: If others could reach the service without a key.
-        """
-        changes = {**overrides.server, **self.server}
-        settings = ServerSettings().replace(changes, "the server options")
-        if not settings.is_loopback and not settings.api_key and not settings.insecure:
-            raise ConfigError(
-                f"host={settings.host} lets other machines ask this service, and there is no API "
-                "key. Set SALVER_API_KEY, or say --insecure if something else guards it."
-            )
-        return settings
-
-
-class Face:
-    """The HTTP side of one engine: the front on a server, from bound to drained.
-
-    Args:
-        engine: Answers; may still be starting.
-        settings: How to listen.
-    """
-
-    def __init__(self, engine: LocalEngine, settings: ServerSettings) -> None:
-        from salver.online.front import Front
-        from salver.online.http import HttpLimits, make_server
-
-        service = engine.service
-        self.front = Front(
-            service,
-            engine.handles,
-            settings=settings,
-            registry=engine.metrics.registry,
-            readiness=engine.readiness,
-            examples=engine.examples,
-        )
-        hosts = settings.allowed_hosts
-        limits = HttpLimits(
-            max_body_bytes=settings.max_body_bytes,
-            allowed_hosts=None if hosts is None else tuple(hosts),
-        )
-        self._server = make_server(
-            self.front, host=settings.host, port=settings.port, limits=limits
-        )
-        self._settings = settings
-
-    @property
-    def address(self) -> str:
-        """URL at which the service answers."""
-        host = self._settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
-
-    async def start(self) -> None:
-        """Binds the port.
-
-        Raises:
-            ConfigError: If it cannot be bound.
-        """
-        try:
-            await self._server.start()
-        except OSError as error:
-            raise ConfigError(error.strerror or str(error)) from error
-
-    async def stop(self) -> None:
-        """Readiness off, no new connections, requests in flight answered."""
-        self.front.begin_shutdown()
-        await self._server.stop(self._settings.drain_timeout_s)
 
 
 async def serve(
@@ -136,9 +46,9 @@ async def serve(
     settings = configuration.settings(overrides)
     engine = LocalEngine(service, target, overrides)
     face = Face(engine, settings)
-    _serving[service] = engine
     _warn_of_heavy_imports(say)
     await face.start()
+    _serving[service] = engine
     say(f"Loading {', '.join(service.deployments)} ...")
     try:
         starting = asyncio.ensure_future(engine.start())
@@ -154,9 +64,11 @@ async def serve(
         await stopping
         say("Draining ...")
     finally:
-        await face.stop()
-        await engine.stop(settings.drain_timeout_s)
         del _serving[service]
+        try:
+            await face.stop()
+        finally:
+            await engine.stop(settings.drain_timeout_s)
 
 
 def _say_ready(engine: LocalEngine, face: Face, say: Callable[[str], None]) -> None:
@@ -239,71 +151,9 @@ def predict_files(
     return manifest
 
 
-class Session:
-    """A service running in the background of this process, on an event loop of its own."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="salver-engine", daemon=True
-        )
-        self._thread.start()
-        self.engine: LocalEngine | None = None
-        self.face: Face | None = None
-        self._settings = ServerSettings()
-
-    def start(self, target: str | None, configuration: Configuration) -> None:
-        """Starts the engine; nothing is left behind if it fails."""
-        overrides = configuration.overrides(self._service)
-        self._settings = configuration.settings(overrides)
-
-        async def start() -> LocalEngine:
-            engine = LocalEngine(self._service, target, overrides)
-            await engine.start()
-            return engine
-
-        self.engine = self.wait_for(start())
-
-    def listen(self) -> Face:
-        """Opens the HTTP port."""
-
-        async def listen() -> Face:
-            assert self.engine is not None
-            face = Face(self.engine, self._settings)
-            await face.start()
-            return face
-
-        self.face = self.wait_for(listen())
-        return self.face
-
-    def wait_for(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Runs a coroutine on the session's loop and waits; Ctrl-C cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        """Drains and ends everything, the loop and its thread included."""
-
-        async def stop() -> None:
-            if self.face is not None:
-                await self.face.stop()
-            if self.engine is not None:
-                await self.engine.stop(self._settings.drain_timeout_s)
-            await self._loop.shutdown_default_executor()
-
-        self.wait_for(stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 _sessions: dict[Service, Session] = {}  # in the background of this process
 _serving: dict[Service, LocalEngine] = {}  # in its main thread
+_starting = threading.Lock()  # one session per service, whoever asks first
 
 
 def run_service(service: Service, *, blocking: bool, settings: Mapping[str, Any]) -> None:
@@ -311,20 +161,21 @@ def run_service(service: Service, *, blocking: bool, settings: Mapping[str, Any]
     _refuse_while_loading()
     configuration = Configuration(server=settings)
     if blocking:
+        _refuse_on_a_loop()
         serve_until_signalled(service, reference_of(service), configuration, _print)
         return
-    session = _session(service, configuration)
+    face_settings = configuration.settings(configuration.overrides(service))
+    session, engine = _session(service)
     if session.face is not None:
         raise ConfigError(
             f"{service!r} runs already at {session.face.address}. Call shutdown() first."
         )
     try:
-        face = session.listen()
+        face = session.listen(face_settings)
     except BaseException:
         shutdown(service)
         raise
-    assert session.engine is not None
-    _say_ready(session.engine, face, _print)
+    _say_ready(engine, face, _print)
 
 
 def predict(service: Service, data: Any, output: Any, options: Mapping[str, Any]) -> Any:
@@ -332,9 +183,13 @@ def predict(service: Service, data: Any, output: Any, options: Mapping[str, Any]
     from salver import predictions
 
     _refuse_while_loading()
-    session = _session(service, Configuration())
-    assert session.engine is not None
-    return predictions.predict(session.engine, session.wait_for, data, output, options)
+    if service in _serving:
+        raise ConfigError(
+            f"{service!r} is being served by this process. Ask it as a route does: "
+            "`await tagger(rows)`, or `tagger.predict(rows)` from a synchronous route."
+        )
+    session, engine = _session(service)
+    return predictions.predict(engine, session.wait_for, data, output, options)
 
 
 def status(service: Service) -> dict[str, Any]:
@@ -354,29 +209,53 @@ def shutdown(service: Service) -> None:
 
 
 def reference_of(service: Service) -> str | None:
-    """`module:name` (or `file.py:name` for a script) by which a child process finds a service."""
-    for module_name, module in list(sys.modules.items()):
-        for attribute, value in list(getattr(module, "__dict__", {}).items()):
-            if value is not service:
-                continue
-            if module_name != "__main__":
-                return f"{module_name}:{attribute}"
-            file = getattr(module, "__file__", None)
-            if file:
-                return f"{Path(file).resolve()}:{attribute}"
-    return None
+    """`module:name` (or `file.py:name` for a script) by which a child process finds a service.
+
+    Null for a service that no import would make, such as one of a notebook.
+    """
+    main = sys.modules.get("__main__")
+    for name, module in list(sys.modules.items()):
+        if module is main:
+            continue
+        attribute = _name_in(module, service)
+        if attribute:
+            return f"{name}:{attribute}"
+    attribute = _name_in(main, service)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if not attribute or not file:
+        return None
+    return f"{spec.name if spec else Path(file).resolve()}:{attribute}"
 
 
-def _session(service: Service, configuration: Configuration) -> Session:
-    if service not in _sessions:
-        session = Session(service)
-        try:
-            session.start(reference_of(service), configuration)
-        except BaseException:
-            session.close()
-            raise
-        _sessions[service] = session
-    return _sessions[service]
+def _name_in(module: Any, service: Service) -> str | None:
+    found = list(getattr(module, "__dict__", {}).items())
+    return next((attribute for attribute, value in found if value is service), None)
+
+
+def _session(service: Service) -> tuple[Session, LocalEngine]:
+    """The session of a service, started if there is none."""
+    with _starting:
+        session = _sessions.get(service)
+        if session is None:
+            session = Session(service)
+            try:
+                session.start(reference_of(service), Configuration())
+            except BaseException:
+                session.close()
+                raise
+            _sessions[service] = session
+    assert session.engine is not None
+    return session, session.engine
+
+
+def _refuse_on_a_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigError(
+        "An event loop runs here already, as in a notebook. Write service.run(blocking=False)."
+    )
 
 
 def _refuse_while_loading() -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from salver.run import Configuration, Face, Session, reference_of
+from salver.run import reference_of
 from salver.service import Service
+from salver.session import Configuration, Face, Session
 
 
 @dataclass
@@ -107,6 +108,7 @@ class Client:
             self._session.start(reference_of(self.service), configuration)
             assert self._session.engine is not None
             self._face = Face(self._session.engine, configuration.settings(overrides))
+            self._session.wait_for(self._start_app())
         except BaseException:
             self._session.close()
             raise
@@ -118,7 +120,10 @@ class Client:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._session.close()
+        try:
+            self._session.wait_for(self._stop_app())
+        finally:
+            self._session.close()
 
     def predict(self, rows: Any, path: str = "/predict/") -> Any:
         """The `results` for one row or a list of rows.
@@ -149,6 +154,22 @@ class Client:
     ) -> Response:
         """Answer to any request."""
         return self._session.wait_for(self._request(method, path, content, dict(headers or {})))
+
+    async def _start_app(self) -> None:
+        """Runs the startup of the user's app, as a server does."""
+        self._to_app: asyncio.Queue[Any] = asyncio.Queue()
+        self._from_app: asyncio.Queue[Any] = asyncio.Queue()
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+        lifespan = self._face.front(scope, self._to_app.get, self._from_app.put)
+        self._lifespan = asyncio.ensure_future(lifespan)
+        self._to_app.put_nowait({"type": "lifespan.startup"})
+        message = await self._from_app.get()
+        if message["type"] != "lifespan.startup.complete":
+            raise RuntimeError(f"The app failed to start: {message.get('message', '')}")
+
+    async def _stop_app(self) -> None:
+        self._to_app.put_nowait({"type": "lifespan.shutdown"})
+        await self._lifespan
 
     async def _request(
         self, method: str, path: str, content: bytes, headers: dict[str, str]

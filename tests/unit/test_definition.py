@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from salver.definition import Definition, Deployment, definition_of, deployment
 from salver.errors import ConfigError, InvalidOption, NotReady, UnknownOption
+from salver.models.reference import checkpoint
 from salver.policies import Threshold
 from salver.types import Batch, Outcome
 
@@ -90,6 +91,18 @@ def test_a_function_is_the_very_function():
     assert one.is_composed
     assert one.schema.model is Project
     assert [part.name for part in one.parts] == ["Tagger"]
+
+
+def test_a_subclass_is_decorated_itself():
+    """A subclass does not serve its parent: undecorated it is refused, decorated it is its own."""
+    Tagger = deployment(input=Project)(fresh())
+    Better = type("Better", (Tagger,), {})
+    assert Better("path").scale == 1
+    for verb in ("bind", "options"):
+        with pytest.raises(ConfigError, match=r"Better is not decorated; write @deployment\("):
+            getattr(Better, verb)
+    assert deployment(input=Project)(Better).bind("path").target is Better
+    assert Tagger.bind("path").target is Tagger
 
 
 def test_an_input_given_wins_over_the_annotation():
@@ -240,6 +253,25 @@ def test_a_function_is_bound_to_what_follows_its_rows():
         triage.bind(tagger)
 
 
+@pytest.mark.parametrize("wrapped", [lambda a: [a], lambda a: {"k": ("x", a)}, lambda a: [[a]]])
+def test_what_stands_for_something_else_is_an_argument_of_its_own(wrapped):
+    """Nobody would look for a deployment or a checkpoint within a list or a mapping."""
+
+    @deployment
+    async def triage(rows: list[Project], taggers):
+        return rows
+
+    with pytest.raises(ConfigError, match="argument of its own"):
+        triage.bind(wrapped(bound()))
+    with pytest.raises(ConfigError, match="argument of its own"):
+        deployment(input=Project)(fresh()).bind("path", scale=wrapped(checkpoint("runs:/abc/m")))
+    with pytest.raises(ConfigError, match="async def f"):
+        deployment(input=Project)(fresh()).bind(wrapped(bound()))
+    endless: list = []
+    endless.append(endless)
+    assert triage.bind(endless).args[0] is endless
+
+
 def test_a_deployment_is_immutable():
     """What bind made does not change; with_options makes another on the same line."""
     one = bound()
@@ -277,6 +309,16 @@ def test_rows_are_asked_in_one_batch(engine):
     assert one.predict([]) == []
     assert not one.predict([{"title": 5}])[0].ok
     assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize("row", [{"title": "x"}, Project(title="x"), "x", b"x"])
+def test_predict_takes_a_list_of_rows(engine, row):
+    """A single row, or a text, is not taken for the rows that it seems to hold."""
+    one = bound()
+    one.connect(engine)
+    with pytest.raises(TypeError, match=r"list of rows; write predict\(\[row\]\)"):
+        one.predict(row)
+    assert engine.asked == []
 
 
 def test_awaiting_works_on_any_loop(engine):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum, IntEnum
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salver.errors import ConfigError
+from salver.errors import ConfigError, MissingExtra
 from salver.pipeline import BadModelOutput, Pipeline, joined, plain_row
 from salver.policies import Scored, Threshold
 from salver.types import Batch, ClassProbabilities, Failure, Field, Outcomes
@@ -354,6 +355,14 @@ def test_a_bad_policy_fails_rows_and_raises_nothing(rule, code):
 
 
 # --- pandas
+
+
+def test_pandas_is_asked_for_before_the_first_batch(monkeypatch):
+    """Without pandas a pipeline of frames is refused with the extra to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
+    with pytest.raises(MissingExtra, match=r"batch_format='pandas' .*salver\[pandas\]"):
+        Pipeline(Model(), batch_format="pandas")
+    Pipeline(Model())
 
 
 def test_a_frame_has_the_values_of_the_columns():

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 import types
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from pydantic import (
 
 from salver.columns import MAX_DEPTH
 from salver.errors import ConfigError, InvalidInput, TooManyRows
-from salver.schema import MAX_PROBLEMS, Schema
+from salver.schema import MAX_PROBLEMS, MAX_VALUES, Schema
 from salver.types import Failure
 
 
@@ -225,6 +227,83 @@ def test_every_bad_row_of_a_list_is_named():
     assert "497, 499." in caught.value.message
     paths = [p["path"] for p in caught.value.problems]
     assert paths == [[i, "title"] for i in range(1, 2 * MAX_PROBLEMS, 2)]
+
+
+class Heavy(BaseModel, extra="forbid"):
+    numbers: list[int] = []
+    days: list[datetime.date] = []
+    anything: Any = None
+
+
+HEAVY = Schema(Heavy)
+MANY = [MAX_VALUES - 10, 2_700_000]  # what just fits, and a body of 8 MB
+
+
+def answered(ask: Callable[[], Any]) -> Any:
+    """What `ask` gives or raises, which may not take much time of the processor."""
+    start = time.process_time()
+    try:
+        result = ask()
+    except InvalidInput as error:
+        result = error
+    assert time.process_time() - start < 1.5
+    return result
+
+
+@pytest.mark.parametrize("n", MANY)
+@pytest.mark.parametrize(
+    ("before", "part", "after"),
+    [
+        (b'{"anything":[0', b",[]", b']}{"'),
+        (b'{"unknown":[0', b",[]", b"]}"),
+        (b'{"numbers":[""', b',""', b"]}"),
+        (b'{"0":0', b',"%d":0', b"}"),
+        (b"[0", b",0", b"]"),
+        (b'[{"numbers":[""', b',""', b"]}, {}]"),
+    ],
+    ids=["broken", "unknown", "numbers", "keys", "rows", "list"],
+)
+def test_a_large_bad_body_is_refused_at_once(before, part, after, n):
+    """However many values a body holds, its refusal is quick and short."""
+    parts = b"".join(part % i for i in range(n)) if b"%" in part else part * n
+    error = answered(lambda: HEAVY.parse_json(before + parts + after))
+    assert isinstance(error, InvalidInput)
+    assert error.status == 422
+    assert 0 < len(error.problems) <= MAX_PROBLEMS
+    if n > MAX_VALUES:
+        assert error.problems[0]["type"] == "too_many_values"
+
+
+def test_a_large_text_is_not_many_values():
+    """A body of 8 MB of prose passes."""
+    prose = "One sentence, of the usual length and with a comma: here it ends. " * 120_000
+    assert len(PROJECT.parse_json(as_bytes({"title": prose})).batch) == 1
+
+
+def test_a_row_with_too_many_bad_values_is_summed_up():
+    """A row with more bad fields than are named has one problem; its neighbours keep theirs."""
+    bad = {"numbers": [""] * (MAX_PROBLEMS + 1)}
+    with pytest.raises(InvalidInput) as caught:
+        HEAVY.parse_json(as_bytes([{}, bad, {"numbers": [""]}]))
+    summary, other = caught.value.problems
+    assert summary["path"] == [1]
+    assert f"{MAX_PROBLEMS + 1} values" in summary["message"]
+    assert other["path"] == [2, "numbers", 0]
+
+
+def test_a_large_bad_row_of_python_is_rejected_at_once():
+    """A row given as Python is protected alike, and only the bad row is rejected."""
+    n = 300_000
+    rows = [{}, {"numbers": [""] * n}, {str(i): 0 for i in range(n)}, {"numbers": [1]}]
+    checked = answered(lambda: HEAVY.check_rows(rows))
+    assert checked.positions == [0, 3]
+    assert all(len(failure.message) < 200 for failure in checked.rejected.values())
+
+
+def test_many_values_that_only_json_spells_so_still_pass():
+    """Many dates as texts are taken among Python values as in a body."""
+    rows = [{"days": ["2024-01-01"] * (MAX_PROBLEMS + 1)}]
+    assert HEAVY.check_rows(rows).batch.rows == HEAVY.parse_json(as_bytes(rows)).batch.rows
 
 
 def test_all_bad_fields_of_a_row_are_named():

@@ -98,6 +98,7 @@ def test_a_value_within_bounds_is_kept(name, value):
         ("api_key", 5),
         ("api_key", ""),
         ("allowed_hosts", "example.org"),
+        ("allowed_hosts", [1]),
         ("max_body_bytes", 0),
         ("max_rows", 0),
         ("drain_timeout_s", -1),

@@ -1,6 +1,7 @@
 """What ships for tests of services."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -20,7 +21,19 @@ class Tagger(StubModel):
     """The stub, with a rule."""
 
 
-app = FastAPI()
+@asynccontextmanager
+async def lifespan(app: FastAPI):
+    app.state.greeting = "hello"
+    yield
+    app.state.greeting = "gone"
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/greeting")
+async def greeting() -> str:
+    return app.state.greeting
 
 
 @app.get("/slow")
@@ -75,3 +88,11 @@ def test_a_client_sees_errors_as_http_gives_them(client):
 def test_a_client_waits_for_a_slow_answer(client):
     """An answer that takes its time is not cut off."""
     assert "done" == client.get("/slow").json()
+
+
+def test_a_client_runs_the_startup_and_the_shutdown_of_the_app():
+    """What the app prepares at startup is there for its routes, and is cleared at the end."""
+    with Client(Service(Tagger.bind(), app=app)) as client:
+        assert "hello" == client.get("/greeting").json()
+
+    assert "gone" == app.state.greeting

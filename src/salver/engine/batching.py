@@ -71,6 +71,7 @@ class Batcher:
         self.wait_s = wait_s
         self._waiting: dict[int, Entry] = {}  # in order of arrival
         self._numbers = itertools.count()
+        self._is_purged = False  # since the last change; a refusal under overload must stay cheap
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -85,6 +86,7 @@ class Batcher:
             self._forget_the_gone()
             if len(self._waiting) + len(entries) > self.limit:
                 raise Full
+        self._is_purged = False
         for entry in entries:
             self._waiting[next(self._numbers)] = entry
 
@@ -107,6 +109,7 @@ class Batcher:
             idle: Free replicas, the one that takes included; what waits is spread over them,
                 unless batches are to fill (`wait_s`).
         """
+        self._is_purged = False
         window = self._wanted(now)
         ready = self.ready_at()
         if ready is None or ready > now:
@@ -123,6 +126,9 @@ class Batcher:
         return [entry for _, entry in window]
 
     def _forget_the_gone(self) -> None:
+        if self._is_purged:
+            return
+        self._is_purged = True
         self._waiting = {n: entry for n, entry in self._waiting.items() if not entry.waiter.gone}
 
     def drain(self) -> list[Entry]:

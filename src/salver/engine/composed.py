@@ -39,7 +39,7 @@ class ComposedHandle:
         try:
             async with asyncio.timeout(timeout):
                 return await self._attempt(rows)
-        except TimeoutError:
+        except TimeoutError:  # ours: one of the function's own has failed its row alone
             raise DeadlineExceeded(
                 f"{self._deployment.name} did not answer within {timeout:g} s. Try again later, or "
                 "raise request_timeout_s."
@@ -51,8 +51,8 @@ class ComposedHandle:
         bound = self._deployment
         try:
             return _outcomes(await bound.target(rows, *bound.args, **bound.kwargs), len(rows))
-        except (ServingError, TimeoutError):
-            raise  # a full queue or the deadline concerns the whole request
+        except ServingError:
+            raise  # a full queue or the deadline of a part concerns the whole request
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             raised = error  # the user's function may raise anything; it must not end the loop
         if len(rows) > 1:

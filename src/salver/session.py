@@ -1,0 +1,190 @@
+"""A service running in this process: its options, its HTTP face, and its event loop.
+
+It knows how the engine and the server start and end, in which order, and that nothing is left
+behind. It does not know who asked for that: the command line, a notebook or a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from salver.engine.local import LocalEngine
+from salver.errors import ConfigError
+from salver.service import Service
+from salver.settings import Overrides, ServerSettings, gather_overrides
+
+Result = TypeVar("Result")
+
+
+DRAIN_S = 30.0  # for what was asked in process when a session is closed
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Options given outside the code, before they meet a service.
+
+    Attributes:
+        config: YAML file, if any.
+        sets: `--set` arguments.
+        server: Options of the HTTP face given as arguments; the strongest.
+    """
+
+    config: Path | None = None
+    sets: tuple[str, ...] = ()
+    server: Mapping[str, Any] = field(default_factory=dict)
+
+    def overrides(self, service: Service) -> Overrides:
+        """The options for the deployments of `service`."""
+        return gather_overrides(service.deployments, self.config, self.sets)
+
+    def settings(self, overrides: Overrides) -> ServerSettings:
+        """The options of the HTTP face.
+
+        Raises:
+            ConfigError: If others could reach the service without a key.
+        """
+        changes = {**overrides.server, **self.server}
+        settings = ServerSettings().replace(changes, "the server options")
+        if not settings.is_loopback and not settings.api_key and not settings.insecure:
+            raise ConfigError(
+                f"host={settings.host} lets other machines ask this service, and there is no API "
+                "key. Set SALVER_API_KEY, or say --insecure if something else guards it."
+            )
+        return settings
+
+
+class Face:
+    """The HTTP side of one engine: the front on a server, from bound to drained.
+
+    Args:
+        engine: Answers; may still be starting.
+        settings: How to listen.
+    """
+
+    def __init__(self, engine: LocalEngine, settings: ServerSettings) -> None:
+        from salver.online.front import Front
+        from salver.online.http import HttpLimits, make_server
+
+        service = engine.service
+        self.front = Front(
+            service,
+            engine.handles,
+            settings=settings,
+            registry=engine.metrics.registry,
+            readiness=engine.readiness,
+            examples=engine.examples,
+        )
+        hosts = settings.allowed_hosts
+        limits = HttpLimits(
+            max_body_bytes=settings.max_body_bytes,
+            allowed_hosts=None if hosts is None else tuple(hosts),
+        )
+        self._server = make_server(
+            self.front, host=settings.host, port=settings.port, limits=limits
+        )
+        self._settings = settings
+
+    @property
+    def address(self) -> str:
+        """URL at which the service answers."""
+        host = self._settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
+
+    async def start(self) -> None:
+        """Binds the port.
+
+        Raises:
+            ConfigError: If it cannot be bound.
+        """
+        try:
+            await self._server.start()
+        except OSError as error:
+            raise ConfigError(error.strerror or str(error)) from error
+
+    async def stop(self) -> None:
+        """Readiness off, no new connections, requests in flight answered."""
+        self.front.begin_shutdown()
+        await self._server.stop(self._settings.drain_timeout_s)
+
+
+class Session:
+    """A service running in the background of this process, on an event loop of its own."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="salver-engine", daemon=True
+        )
+        self._thread.start()
+        self.engine: LocalEngine | None = None
+        self.face: Face | None = None
+
+    def start(self, target: str | None, configuration: Configuration) -> LocalEngine:
+        """Starts the engine; nothing is left behind if it fails."""
+        overrides = configuration.overrides(self._service)
+
+        async def start() -> LocalEngine:
+            engine = LocalEngine(self._service, target, overrides)
+            await engine.start()
+            return engine
+
+        self.engine = self.wait_for(start())
+        return self.engine
+
+    def listen(self, settings: ServerSettings) -> Face:
+        """Opens the HTTP port."""
+
+        async def listen() -> Face:
+            assert self.engine is not None
+            face = Face(self.engine, settings)
+            await face.start()
+            return face
+
+        self.face = self.wait_for(listen())
+        return self.face
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Runs a coroutine on the session's loop and waits; Ctrl-C cancels it.
+
+        Raises:
+            ConfigError: From the session's own loop, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise ConfigError(
+                "This call blocks and was made on the service's own event loop, as from an "
+                "`async def` route. Await the deployment instead: `await tagger(rows)`."
+            )
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Drains and ends everything, the loop and its thread included."""
+
+        async def stop() -> None:
+            try:
+                if self.face is not None:
+                    await self.face.stop()
+            finally:
+                if self.engine is not None:
+                    await self.engine.stop(DRAIN_S)
+                await self._loop.shutdown_default_executor()
+
+        try:
+            self.wait_for(stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()

@@ -1,0 +1,122 @@
+"""A service in the background of a process: notebooks and scripts."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from salver import Service, deployment
+from salver.errors import ConfigError
+from salver.testing import StubModel
+
+
+class Note(BaseModel):
+    text: str | None = None
+    score: float | None = None
+
+
+@deployment(input=Note)
+class Tagger(StubModel):
+    """Knows what was missing."""
+
+    def __call__(self, batch):
+        return {
+            "missing": [t is None for t in batch["text"]],
+            "n": [len(batch["text"])] * len(batch["text"]),
+        }
+
+
+@pytest.fixture
+def service():
+    made = Service(Tagger.bind())
+    yield made
+    made.shutdown()
+
+
+def test_settings_of_run_are_obeyed_after_a_prediction(service):
+    """`run` after `predict` in the same notebook listens as it was told to."""
+    service.predict([{"text": "a"}])
+
+    service.run(blocking=False, port=0, api_key="secret")
+
+    address = next(
+        a for a in (session.face.address for session in sessions()) if not a.endswith(":8000")
+    )
+    assert 401 == httpx.post(f"{address}/predict/", json={"text": "a"}).status_code
+    headers = {"x-api-key": "secret"}
+    assert 200 == httpx.post(f"{address}/predict/", json={"text": "a"}, headers=headers).status_code
+
+
+def sessions():
+    from salver import run
+
+    return list(run._sessions.values())
+
+
+def test_missing_values_of_a_frame_are_null_as_in_parquet(service, tmp_path: Path):
+    """A DataFrame and the Parquet file of it are answered alike."""
+    frame = pd.DataFrame({"text": ["a", None], "score": [float("nan"), 1.0]})
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "rows.parquet")
+
+    answered = service.predict(frame)
+    service.predict(str(tmp_path / "rows.parquet"), str(tmp_path / "out"))
+
+    assert [False, True] == answered["missing"].tolist()
+    assert [False, True] == pq.read_table(tmp_path / "out")["missing"].to_pylist()
+
+
+def test_an_error_column_of_ones_own_is_not_overwritten(service):
+    """A frame whose column would be overwritten is refused by name."""
+    frame = pd.DataFrame({"text": [5], "error": ["mine"]})
+
+    with pytest.raises(ConfigError, match="error"):
+        service.predict(frame)
+
+
+def test_threads_that_ask_first_share_one_engine(service):
+    """Whoever asks first, one engine is started."""
+    threads = [threading.Thread(target=service.predict, args=([{"text": "a"}],)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 1 == len([t for t in threading.enumerate() if t.name == "salver-engine"])
+
+
+def test_run_says_what_to_write_where_a_loop_runs(service):
+    """In a notebook `run()` names the call that works there."""
+
+    async def cell() -> None:
+        service.run()
+
+    with pytest.raises(ConfigError, match=r"blocking=False"):
+        asyncio.run(cell())
+
+
+def test_predict_in_a_route_is_an_error_and_no_deadlock():
+    """A blocking call on the service's own loop is refused, and the service lives on."""
+    app = FastAPI()
+    service = Service(Tagger.bind(), app=app)
+
+    @app.get("/wrong")
+    async def wrong() -> str:
+        try:
+            service.predict([{"text": "a"}])
+        except ConfigError as error:
+            return str(error)
+        return "answered"
+
+    service.run(blocking=False, port=0)
+    try:
+        address = sessions()[-1].face.address
+        assert "await tagger(rows)" in httpx.get(f"{address}/wrong", timeout=30).json()
+    finally:
+        service.shutdown()
