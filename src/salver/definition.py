@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -39,6 +39,15 @@ class Handle(Protocol):
             ServingError: If the queue is full, nothing is ready, or the time is over.
         """
         ...
+
+
+@runtime_checkable
+class _Reference(Protocol):
+    """A checkpoint that is looked up at start, as `salver.models` makes them."""
+
+    tracking_uri: str | None
+
+    def to_json(self) -> dict[str, str | None]: ...
 
 
 @dataclass(slots=True)
@@ -87,8 +96,8 @@ class Deployment:
         """The same deployment on a line of its own, for one engine among several."""
         return replace(self, _line=_Line())
 
-    def connect(self, handle: Handle) -> None:
-        """Plugs a running engine in; the last one that was plugged in answers."""
+    def connect(self, handle: Handle | None) -> None:
+        """Plugs a running engine in, or out with null; the last one plugged in answers."""
         self._line.handle = handle
 
     def disconnect(self, handle: Handle) -> None:
@@ -117,8 +126,14 @@ class Deployment:
 
         Raises:
             NotReady: If no service with this deployment runs in this process.
+            TypeError: For one row, which would be taken for a list of its keys.
             RuntimeError: From a coroutine on the service's own event loop; `await` there.
         """
+        if isinstance(rows, Mapping | BaseModel | str | bytes):
+            raise TypeError(
+                f"{self.name}.predict was given a {type(rows).__name__}; predict takes a list of "
+                "rows; write predict([row])."
+            )
         handle = self._handle()
         if _running_loop() is handle.loop:
             raise RuntimeError(
@@ -176,15 +191,23 @@ class Definition:
         """Gives the constructor's arguments (a composed function: its deployments).
 
         Raises:
-            ConfigError: If a class is bound to a deployment, or the arguments do not fit.
+            ConfigError: If a class is bound to a deployment, if a deployment or a checkpoint
+                stands within another argument, or if the arguments do not fit.
         """
-        parts = [a for a in (*args, *kwargs.values()) if isinstance(a, Deployment)]
+        given = [*args, *kwargs.values()]
+        nested = [a for value in given for a in _within(value, set())]
+        part = next((a for a in (*given, *nested) if isinstance(a, Deployment)), None)
         composed = inspect.iscoroutinefunction(self.target)
-        if parts and not composed:
+        if part and not composed:
             raise ConfigError(
-                f"{self.name} is a model class and was bound to the deployment {parts[0].name}. "
+                f"{self.name} is a model class and was bound to the deployment {part.name}. "
                 "Models do not call models: write `@deployment async def f(rows, a, b)` that awaits "
                 "both, and bind the deployments to it."
+            )
+        if nested:
+            raise ConfigError(
+                f"{self.name}.bind was given {nested[0]!r} within a list, a tuple or a dict, where "
+                "it is not looked for; pass it as an argument of its own."
             )
         signature = inspect.signature(self.target)
         try:
@@ -194,6 +217,22 @@ class Definition:
                 f"{self.name}.bind{signature} does not take these arguments: {error}."
             ) from None
         return Deployment(self.name, self.target, self.schema, self.serving, args, kwargs)
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """A verb of a definition as an attribute of its class, which a subclass does not inherit."""
+
+    definition: Definition
+    verb: str
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if owner is not self.definition.target:
+            raise ConfigError(
+                f"{owner.__name__} is not decorated; write @deployment(...) above it. "
+                f"(It would have served its parent {self.definition.target.__name__}.)"
+            )
+        return getattr(self.definition, self.verb)
 
 
 @overload
@@ -235,14 +274,17 @@ def deployment_of(
 ) -> Any:
     """Attaches a `Definition` to `target` and returns `target`."""
     definition = definition_of(target, input, name, options)
-    for verb in (definition.options, definition.bind):
-        own = getattr(target, verb.__name__, None)
-        if own is not None and not isinstance(getattr(own, "__self__", None), Definition):
+    for verb in ("options", "bind"):
+        own = inspect.getattr_static(target, verb, None)
+        ours = isinstance(own, _Attached) or isinstance(getattr(own, "__self__", None), Definition)
+        if own is not None and not ours:
             raise ConfigError(
-                f"{definition.name} has an attribute {verb.__name__!r} of its own, which "
+                f"{definition.name} has an attribute {verb!r} of its own, which "
                 "@deployment would hide. Give it another name."
             )
-        setattr(target, verb.__name__, verb)
+        attached = _Attached(definition, verb)
+        # Only a class asks its attributes who looks; a function holds the method itself.
+        setattr(target, verb, attached if inspect.isclass(target) else getattr(definition, verb))
     return target
 
 
@@ -279,6 +321,18 @@ def _check_target(target: Any) -> None:
         f"@deployment was given {target!r}; it takes a class with __call__(self, batch), or an "
         "`async def` over a list of rows that awaits other deployments."
     )
+
+
+def _within(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Deployments and references in the lists, tuples and dicts of an argument."""
+    if not isinstance(value, list | tuple | dict) or id(value) in seen:
+        return
+    seen.add(id(value))
+    for one in value.values() if isinstance(value, dict) else value:
+        if isinstance(one, Deployment | _Reference):
+            yield one
+        else:
+            yield from _within(one, seen)
 
 
 def _annotated_model(target: Any) -> type[BaseModel] | None:

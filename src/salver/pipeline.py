@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from salver.columns import INT64_MAX, INT64_MIN
-from salver.errors import ConfigError
+from salver.errors import ConfigError, MissingExtra
 from salver.policies import Policy, Scored
 from salver.types import Batch, ClassProbabilities, Failure, Outcomes
 
@@ -40,6 +40,7 @@ class Pipeline:
     Raises:
         ConfigError: If a policy needs probabilities and the model names no classes, or names two
             alike.
+        MissingExtra: If pandas is wanted and not installed.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Pipeline:
         batch_format: str = "numpy",
         log: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        if batch_format == "pandas":
+            _check_pandas()
         self.model = model
         self.policies = tuple(policies)
         self.batch_format = batch_format
@@ -193,6 +196,13 @@ def _size(values: Any) -> int | None:
     if isinstance(values, np.ndarray) and values.ndim == 0:
         return None
     return len(values)
+
+
+def _check_pandas() -> None:
+    try:
+        import pandas  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtra("pandas", "batch_format='pandas'", "pandas") from None
 
 
 def _as_frame(columns: Mapping[str, np.ndarray[Any, Any]]) -> Any:

@@ -30,6 +30,7 @@ from salver.errors import ConfigError, InvalidInput, TooManyRows
 from salver.types import Batch, Failure, Row
 
 MAX_PROBLEMS = 100  # named in one answer
+MAX_VALUES = 200_000  # in one body; checking costs time and memory per value, not per byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,11 @@ class Schema:
                 return self._one.validate_python(row, strict=True)
             except ValidationError as error:
                 # A date or an enum's value as JSON has it is refused as Python, and passes as JSON.
-                if any(fault(d["input"]) for d in error.errors(include_url=False)):
+                if error.error_count() > MAX_PROBLEMS:
+                    inputs = [row]  # which is quicker than to gather the refused parts
+                else:
+                    inputs = [d["input"] for d in error.errors(include_url=False)]
+                if any(map(fault, inputs)):
                     raise
         return self._one.validate_json(_to_json(row), strict=True)
 
@@ -234,7 +239,8 @@ class Schema:
                 self._row(self._one.validate_json(to_json(row), strict=True))
             except (ValidationError, Unfit) as error:
                 bad.append(i)
-                problems += _problems(error, (i,) if is_list else ())
+                if len(problems) < MAX_PROBLEMS:
+                    problems += _problems(error, (i,) if is_list else ())
         which = (
             f"{len(bad)} of {len(data)} rows were refused: {', '.join(map(str, bad))}."
             if is_list
@@ -260,7 +266,16 @@ def _unfit(extract: Callable[[Any], Any], values: Mapping[str, Any]) -> list[dic
 
 
 def _load(body: bytes) -> Any:
-    """Parses JSON strictly: no NaN, no infinity, no lone surrogate, no duplicate key."""
+    """Parses JSON strictly: no NaN, no infinity, no lone surrogate, no duplicate key.
+
+    Its values are bounded before any is made: each has a brace, a bracket or a comma of its own.
+    """
+    if sum(map(body.count, (b"{", b"[", b","))) > MAX_VALUES:
+        raise InvalidInput(
+            f"The body holds more than {MAX_VALUES} commas, braces and brackets. Send fewer rows "
+            "at a time.",
+            [{"path": [], "message": "too many values", "type": "too_many_values"}],
+        )
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -315,6 +330,10 @@ def _too_deep() -> InvalidInput:
 def _problems(error: ValidationError | Unfit, prefix: tuple[int, ...] = ()) -> list[dict[str, Any]]:
     if isinstance(error, Unfit):
         return [{**p, "path": [*prefix, *p["path"]]} for p in error.problems]
+    count = error.error_count()
+    if count > MAX_PROBLEMS:  # to name them all takes seconds and gigabytes
+        message = f"{count} values were refused, too many to name"
+        return [{"path": [*prefix], "message": message, "type": "too_many_problems"}]
     details = error.errors(include_url=False, include_input=False, include_context=False)
     return [{"path": [*prefix, *d["loc"]], "message": d["msg"], "type": d["type"]} for d in details]
 

@@ -83,7 +83,9 @@ _BOUNDS: dict[str, Bound] = {
     "api_key": _optional(
         ("a text that is not empty", lambda value: isinstance(value, str) and value != "")
     ),
-    "allowed_hosts": _optional(_kind(list, "a list of host names")),
+    "allowed_hosts": _optional(
+        ("a list of host names", lambda v: isinstance(v, list) and all(type(h) is str for h in v))
+    ),
     "max_body_bytes": _integer(1),
     "max_rows": _integer(1),
     "drain_timeout_s": _number(0),

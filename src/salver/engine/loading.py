@@ -182,6 +182,15 @@ def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -
     return deployment.target(*args, **kwargs)
 
 
+def check_examples(deployment: Deployment) -> None:
+    """Checks the golden examples of the options before anything is loaded.
+
+    Raises:
+        ConfigError: For an example that is no row, or does not fit the input model.
+    """
+    _checked(deployment, [row for row, _ in map(_example, deployment.options.examples)])
+
+
 def _golden(
     deployment: Deployment, pipeline: Pipeline, checkpoints: Mapping[str, Checkpoint]
 ) -> list[dict[str, Any]]:
@@ -212,10 +221,11 @@ def _golden(
 
 
 def _example(given: Any) -> tuple[dict[str, Any], Any]:
+    row, prediction = given, None
     if isinstance(given, Mapping) and "input" in given and set(given) <= {"input", "prediction"}:
-        return dict(given["input"]), given.get("prediction")
-    if isinstance(given, Mapping):
-        return dict(given), None
+        row, prediction = given["input"], given.get("prediction")
+    if isinstance(row, Mapping):
+        return dict(row), prediction
     raise ConfigError(
         f"A golden example was given as {given!r}; it takes a row, or "
         "{'input': row, 'prediction': label}."

@@ -10,27 +10,30 @@ import asyncio
 import contextlib
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 from salver.definition import Deployment, Handle
 from salver.engine.composed import ComposedHandle
 from salver.engine.devices import share_devices
 from salver.engine.dispatcher import Dispatcher
-from salver.engine.loading import Resolved, version_of
+from salver.engine.loading import Resolved, check_examples, version_of
 from salver.engine.metrics import EngineMetrics
 from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
 from salver.engine.pool import Pool
 from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
-from salver.errors import UnsupportedOption
+from salver.errors import ConfigError, UnsupportedOption
+from salver.policies import as_policies
 from salver.service import Service
 from salver.settings import DEPLOYMENT_OPTIONS, DeploymentOptions, Overrides, available_cores
 
 log = logging.getLogger("salver.engine")
 
 _DEFAULTS = DeploymentOptions()
-# Options that mean nothing to a composed function; `policy` and `examples` are refused there.
-_OF_MODELS = sorted(set(DEPLOYMENT_OPTIONS) - {"request_timeout_s", "policy", "examples"})
+_NOT_OF_FUNCTIONS = ("policy", "examples")  # refused where a function's definition has them
+# Options that mean nothing to a composed function.
+_OF_MODELS = sorted(set(DEPLOYMENT_OPTIONS) - {"request_timeout_s", *_NOT_OF_FUNCTIONS})
 
 
 class LocalEngine:
@@ -58,15 +61,13 @@ class LocalEngine:
         self.handles: dict[str, Handle] = {}
         self.notes: list[str] = []
         self._overrides = overrides or Overrides()
-        self._deployments = {
-            name: d.with_options(self._overrides.options_for(name, d.options))
-            for name, d in service.deployments.items()
-        }
+        self._deployments: dict[str, Deployment] = {}
+        for deployment in service.deployments.values():  # parts before those bound to them
+            self._deployments[deployment.name] = self._own(deployment)
         self._pools: dict[str, Pool] = {}
         self._dispatchers: dict[str, Dispatcher] = {}
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
-        self._plugged_in = False
         self._stopping = False
         for deployment in self._deployments.values():
             self._check(deployment)
@@ -94,9 +95,9 @@ class LocalEngine:
         except BaseException:
             await self.stop(0)
             raise
-        for name, deployment in self.service.deployments.items():
-            deployment.connect(self.handles[name])
-        self._plugged_in = True
+        for name, handle in self.handles.items():
+            self.service.deployments[name].connect(handle)
+            self._deployments[name].connect(handle)
 
     async def stop(self, drain_s: float = 30.0) -> None:
         """Lets what runs finish within `drain_s` seconds, then ends all replicas."""
@@ -106,9 +107,9 @@ class LocalEngine:
                 await asyncio.gather(*(d.drain() for d in self._dispatchers.values()))
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
-        if self._plugged_in:
-            for deployment in self.service.deployments.values():
-                deployment.connect(None)
+        for name, handle in self.handles.items():
+            self.service.deployments[name].disconnect(handle)
+            self._deployments[name].disconnect(handle)
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
 
     def readiness(self) -> dict[str, Any]:
@@ -140,6 +141,34 @@ class LocalEngine:
         if deployment.is_composed:
             return ComposedReplica(self.handles[name])
         return PoolReplica(self._pools[name], deployment.options.request_timeout_s)
+
+    def _own(self, deployment: Deployment) -> Deployment:
+        """A deployment as this engine runs it: its options in force, bound to parts of its own.
+
+        Another engine in this process may run the same deployments; each asks its own replicas.
+        """
+        name = deployment.name
+        given = dict(self._overrides.deployments.get(name, {}))
+        if deployment.is_composed:
+            # What was said for all deployments is meant for the models.
+            idle = [option for option in _NOT_OF_FUNCTIONS if given.get(option)]
+            for option in idle:
+                del given[option]
+            if idle:
+                self._note_no_effect(name, idle)
+        return replace(
+            deployment.with_options(deployment.options.replace(given, f"the options of {name}")),
+            args=tuple(self._own_part(a) for a in deployment.args),
+            kwargs={place: self._own_part(a) for place, a in deployment.kwargs.items()},
+        ).detached()
+
+    def _own_part(self, argument: Any) -> Any:
+        return self._deployments[argument.name] if isinstance(argument, Deployment) else argument
+
+    def _note_no_effect(self, name: str, options: list[str]) -> None:
+        self.notes.append(
+            f"{name} is a composed function, on which {', '.join(options)} has no effect"
+        )
 
     def _prepare(self, deployment: Deployment) -> None:
         name, options = deployment.name, deployment.options
@@ -217,9 +246,13 @@ class LocalEngine:
         if deployment.is_composed:
             idle = [n for n in _OF_MODELS if getattr(options, n) != getattr(_DEFAULTS, n)]
             if idle:
-                self.notes.append(
-                    f"{name} is a composed function, on which {', '.join(idle)} has no effect"
-                )
+                self._note_no_effect(name, idle)
+            return
+        try:  # here, and not in the child, where the answer would be a traceback
+            as_policies(options.policy)
+            check_examples(deployment)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error.message}") from None
 
     def _described(self, name: str) -> dict[str, Any]:
         deployment = self._deployments[name]
@@ -234,7 +267,16 @@ class LocalEngine:
             "queued": self._dispatchers[name].queued,
             "version": self.version(name) if pool.was_ready else None,
             "checkpoints": [
-                {"source": r.get("source"), "digest": r["digest"], "stale": bool(r.get("stale"))}
+                {
+                    "source": _shown(r.get("source")),
+                    "digest": r["digest"],
+                    "stale": bool(r.get("stale")),
+                }
                 for r in self._resolved.get(name, {}).values()
             ],
         }
+
+
+def _shown(source: str | None) -> str:
+    """A source as anybody may read it, without the paths of this machine."""
+    return source if source and source.startswith(("runs:", "models:")) else "folder"

@@ -20,11 +20,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from salver.definition import Deployment
+from salver.engine.daemon import DaemonThread
 from salver.engine.frames import FrameReader, fields_as_message, outcomes_from_message, pack
 from salver.engine.loading import Loaded, Resolved, load
 from salver.errors import ReplicaDied, ReplicaStartFailed
@@ -314,7 +314,8 @@ class _Channel(asyncio.Protocol):
 class ThreadReplica:
     """The pipeline in a thread of this process, for runtimes that release the GIL.
 
-    It shares the engine's memory and fate: a hang cannot be ended, and a crash ends all.
+    It shares the engine's memory and fate: a hang cannot be ended, only left behind when the
+    engine stops, and a crash ends all.
 
     Args:
         deployment: What to load.
@@ -327,7 +328,7 @@ class ThreadReplica:
         self._deployment = deployment
         self._resolved = resolved
         self.on_end: Callable[[], None] = lambda: None  # a thread does not end by itself
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"salver-{deployment.name}")
+        self._thread = DaemonThread(f"salver-{deployment.name}")
         self._loaded: Loaded | None = None
 
     @property
@@ -341,31 +342,32 @@ class ThreadReplica:
             ReplicaStartFailed: With the reason as its cause.
         """
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
-        self._loaded = await loop.run_in_executor(self._thread, self._load)
-        return Ready(self._loaded.examples, time.monotonic() - started)
+        try:
+            self._loaded = loaded = await self._thread.call(self._load)
+        except BaseException:  # also cancelled: start took too long, or the service is ending
+            self.kill()
+            raise
+        return Ready(loaded.examples, time.monotonic() - started)
 
     def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
         assert self._loaded is not None
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._thread, self._loaded.pipeline.run, batch)
+        return self._thread.call(self._loaded.pipeline.run, batch)
 
     def has_ended(self) -> bool:
         return False
 
     def kill(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.give_up()
 
-    async def stop(self) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._thread.shutdown)
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Ends between two batches; a batch that hangs is left behind after `grace_s`."""
+        await self._thread.stop(grace_s)
 
     def _load(self) -> Loaded:
         try:
             return load(self._deployment, self._resolved, log.error)
         except BaseException as error:
             # SystemExit would end the engine's loop, and StopIteration cannot cross it.
-            self.kill()
             if isinstance(error, ReplicaStartFailed):
                 raise
             raise ReplicaStartFailed(

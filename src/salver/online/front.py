@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from salver.definition import Handle
-from salver.errors import RequestError
 from salver.online.departure import ClientLeft, Departures
 from salver.online.docs import Docs
 from salver.online.exchange import CLIENT_LEFT, Exchange
@@ -25,7 +24,7 @@ from salver.online.metrics import HttpMetrics, RouteTally
 from salver.online.openapi import Document
 from salver.online.predict import PredictRoute
 from salver.online.refusals import MethodNotAllowed
-from salver.online.user_app import UserApp, refuse_websocket
+from salver.online.user_app import UserApp
 from salver.service import Service
 from salver.settings import ServerSettings
 
@@ -101,9 +100,9 @@ class Front:
             self._add(path, _readable(asset), set(), label="/-/static/{name}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one connection of ASGI: a request, a websocket or the lifespan."""
-        if scope["type"] != "http":
-            await self._other(scope, receive, send)
+        """Answers one connection of ASGI: a request or the lifespan; no websockets."""
+        if scope["type"] == "lifespan":
+            await self._app.lifespan(scope, receive, send)
             return
         started = perf_counter()
         exchange = Exchange(scope, receive, send)
@@ -160,17 +159,6 @@ class Front:
         own = {method: a for method, a in methods.items() if method not in yielded}
         self._shadowed += [f"{m} {path}" for m in methods if m in yielded and m != "HEAD"]
         self._routes[path] = _Route(own, self._metrics.route(label or path), yielded)
-
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app.lifespan(scope, receive, send)
-            return
-        try:
-            self._guard.check(scope["path"], "POST", dict(scope["headers"]))
-        except RequestError:
-            await refuse_websocket(send)
-            return
-        await self._app.websocket(scope, receive, send)
 
     async def _say_alive(self, exchange: Exchange) -> None:
         await exchange.answer_json(200, {"status": "ok"})

@@ -21,6 +21,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.server import ServerState
 
+from salver.errors import ConfigError
 from salver.online.http_protocol import HttpProtocol
 from salver.online.http_rules import Hosts, HttpLimits
 
@@ -72,7 +73,7 @@ class HttpServer:
 
         Raises:
             OSError: The address cannot be bound.
-            RuntimeError: The app failed to start.
+            ConfigError: The app failed to start.
         """
         sock = self._sock or _bind(self._config.host, self._config.port)
         if not self._config.loaded:
@@ -81,7 +82,7 @@ class HttpServer:
         await self._lifespan.startup()
         if self._lifespan.should_exit:
             sock.close()
-            raise RuntimeError("The app failed to start; its log says why.")
+            raise ConfigError("The app failed to start: its log, above, says why.")
         self._set_date()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG)

@@ -1,7 +1,7 @@
 """The user's own ASGI app, which answers every path that Salver does not.
 
-It is called as it is and never changed: its requests, websockets, startup and shutdown reach it
-unaltered. Only an exception that it lets escape becomes an answer of Salver's. The one door to
+It is called as it is and never changed: its requests, startup and shutdown reach it unaltered;
+websockets are not offered. Only an exception that it lets escape becomes an answer of Salver's. The one door to
 FastAPI, which is never imported for a service that does not use it.
 """
 
@@ -72,13 +72,6 @@ class UserApp:
             return str(exchange.scope.get("root_path", "")) + str(path)
         return UNMATCHED if exchange.status == 404 else UNNAMED
 
-    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets the app answer a websocket; without an app it is closed."""
-        if self.app is None:
-            await refuse_websocket(send)
-        else:
-            await self.app(scope, receive, send)
-
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs startup and shutdown of the app, and reports a failure to the server.
 
@@ -113,11 +106,6 @@ class UserApp:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-async def refuse_websocket(send: Send) -> None:
-    """Closes a websocket before it is accepted; the server answers the handshake with 403."""
-    await send({"type": "websocket.close", "code": 1008})
 
 
 class _Answer:
