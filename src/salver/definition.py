@@ -11,7 +11,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -39,15 +39,6 @@ class Handle(Protocol):
             ServingError: If the queue is full, nothing is ready, or the time is over.
         """
         ...
-
-
-@runtime_checkable
-class _Reference(Protocol):
-    """A checkpoint that is looked up at start, as `salver.models` makes them."""
-
-    tracking_uri: str | None
-
-    def to_json(self) -> dict[str, str | None]: ...
 
 
 @dataclass(slots=True)
@@ -329,7 +320,10 @@ def _within(value: Any, seen: set[int]) -> Iterator[Any]:
         return
     seen.add(id(value))
     for one in value.values() if isinstance(value, dict) else value:
-        if isinstance(one, Deployment | _Reference):
+        # A reference is known by what it has: models are a layer above, and lists may be long.
+        if isinstance(one, Deployment) or (
+            hasattr(one, "to_json") and hasattr(one, "tracking_uri")
+        ):
             yield one
         else:
             yield from _within(one, seen)

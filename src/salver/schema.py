@@ -30,7 +30,7 @@ from salver.errors import ConfigError, InvalidInput, TooManyRows
 from salver.types import Batch, Failure, Row
 
 MAX_PROBLEMS = 100  # named in one answer
-MAX_VALUES = 200_000  # in one body; checking costs time and memory per value, not per byte
+MAX_VALUES = 500_000  # in one body; checking costs time and memory per value, not per byte
 
 
 @dataclass(frozen=True, slots=True)

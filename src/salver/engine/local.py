@@ -250,9 +250,9 @@ class LocalEngine:
             return
         try:  # here, and not in the child, where the answer would be a traceback
             as_policies(options.policy)
-            check_examples(deployment)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error.message}") from None
+        check_examples(deployment)
 
     def _described(self, name: str) -> dict[str, Any]:
         deployment = self._deployments[name]

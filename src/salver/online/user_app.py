@@ -1,8 +1,8 @@
 """The user's own ASGI app, which answers every path that Salver does not.
 
 It is called as it is and never changed: its requests, startup and shutdown reach it unaltered;
-websockets are not offered. Only an exception that it lets escape becomes an answer of Salver's. The one door to
-FastAPI, which is never imported for a service that does not use it.
+websockets are not offered. Only an exception that it lets escape becomes an answer of Salver's.
+The one door to FastAPI, which is never imported for a service that does not use it.
 """
 
 from __future__ import annotations

@@ -242,3 +242,27 @@ AnyHistory.TestCase.settings = settings(max_examples=60, stateful_step_count=30,
 
 class TestAnyHistory(AnyHistory.TestCase):
     """Rows go out once or are dropped unwanted; none starves; bounds, sizes and waits are kept."""
+
+
+def test_a_refusal_under_overload_does_not_look_at_the_queue_again() -> None:
+    """Waiters are asked once whether they left, until a batch is taken."""
+    looks: list[int] = []
+
+    class Counts:
+        @property
+        def gone(self) -> bool:
+            looks.append(1)
+            return False
+
+    batcher = Batcher(max_batch_size=1, limit=4)
+    batcher.put([Entry(("x",), 1, 0.0, math.inf, Counts(), 0) for _ in range(4)])
+    for _ in range(10):
+        with pytest.raises(Full):
+            batcher.put([entry()])
+
+    assert 4 == len(looks)
+    batcher.take(0.0)
+    before = len(looks)
+    with pytest.raises(Full):
+        batcher.put([entry(), entry()])
+    assert before + 3 == len(looks)

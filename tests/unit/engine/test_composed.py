@@ -173,3 +173,17 @@ def test_a_shorter_deadline_of_the_asker_counts() -> None:
             await handle(slow).ask(batch_of("x"), timeout_s=1)
 
     run(scenario())
+
+
+def test_a_timeout_of_the_functions_own_concerns_its_row_only() -> None:
+    """A `TimeoutError` that the function raises is not the deadline of the request."""
+
+    async def triage(rows: list[dict[str, str]]) -> list[str]:
+        if any(row["text"] == "bad" for row in rows):
+            raise TimeoutError("the database")
+        return [row["text"] for row in rows]
+
+    outcomes = ask(triage, "a", "bad", "c")
+
+    assert [True, False, True] == [o.ok for o in outcomes]
+    assert "model_error" == getattr(outcomes[1].failure, "code", None)

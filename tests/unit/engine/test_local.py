@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from salver import Service, Threshold, deployment
+from salver import Checkpoint, Service, Threshold, checkpoint, deployment
 from salver.definition import Deployment
 from salver.engine.local import LocalEngine
 from salver.engine.offline import ComposedReplica, PoolReplica
@@ -184,11 +185,16 @@ def test_readiness_tells_the_state_of_all() -> None:
 
 def test_a_start_that_fails_leaves_nothing_running() -> None:
     """One model that cannot load ends the others and plugs nothing in."""
-    good, bad = bound(name="Good"), bound(name="Bad", policy=Threshold(0.5), examples=[{"x": 1}])
+
+    class Bad(StubModel):
+        def __init__(self) -> None:
+            raise ValueError("no weights")
+
+    good, bad = bound(name="Good"), deployment(input=Text)(Bad).bind()
 
     async def play() -> None:
         engine = LocalEngine(Service(good, bad))
-        with pytest.raises(ReplicaStartFailed, match=r"Bad.*does not fit"):
+        with pytest.raises(ReplicaStartFailed, match=r"Bad[\s\S]*no weights"):
             await engine.start()
         assert not engine.readiness()["ready"]
 
@@ -270,3 +276,92 @@ def test_a_policy_that_needs_probabilities_is_refused_at_start() -> None:
             await LocalEngine(Service(one)).start()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"policy": {"Treshold": {"p": 0.9}}}, "Tagger.*Treshold"),
+        ({"policy": {"Threshold": 0.9}}, "Tagger.*Threshold was given 0.9"),
+        ({"examples": [{"title": "x"}]}, "Tagger.*does not fit"),
+        ({"examples": [{"input": "x"}]}, "golden example was given as"),
+    ],
+)
+def test_a_wrong_rule_or_example_from_outside_is_refused_at_once(
+    option: dict[str, Any], says: str
+) -> None:
+    """It is an error of configuration, told before a replica is started."""
+    with pytest.raises(ConfigError, match=says):
+        engine_of(bound(), **option)
+
+
+def test_what_is_meant_for_the_models_does_not_refuse_a_function() -> None:
+    """A policy and examples given for all deployments reach the models; a note says so."""
+
+    async def triage(rows: Any, tagger: Any) -> Any: ...
+
+    engine = engine_of(
+        deployment(input=Text)(triage).bind(bound()),
+        policy={"Threshold": {"p": 0.9}},
+        examples=[{"text": "a"}],
+    )
+
+    assert (Threshold(0.9),) == engine.deployment("Tagger").policies
+    assert any("triage" in note and "policy, examples" in note for note in engine.notes)
+
+
+def test_services_that_share_a_deployment_ask_their_own_replicas() -> None:
+    """A function's parts are those of its own engine, whichever engine was started last."""
+    tagger = bound()
+
+    async def triage(rows: Any, tagger: Any) -> Any:
+        return [outcome["prediction"] for outcome in await tagger(rows)]
+
+    one, two = (
+        Service(deployment(input=Text, name=name)(triage).bind(tagger)) for name in ("one", "two")
+    )
+
+    async def play() -> None:
+        first, second = LocalEngine(one), LocalEngine(two)
+        await first.start()
+        await second.start()
+        await second.stop(1)
+        batch = tagger.schema.check_rows([{"text": "aa"}]).batch
+        assert ["yes"] == [o["prediction"] for o in await first.handles["one"].ask(batch)]
+        await first.stop(1)
+
+    asyncio.run(play())
+
+
+def test_an_engine_unplugs_only_itself() -> None:
+    """The engine that was started last keeps answering when an older one stops."""
+    tagger = bound()
+
+    async def play() -> None:
+        first, second = LocalEngine(Service(tagger)), LocalEngine(Service(tagger))
+        await first.start()
+        await second.start()
+        await first.stop(1)
+        assert "yes" == (await tagger({"text": "aa"}))["prediction"]
+        await second.stop(1)
+
+    asyncio.run(play())
+
+
+def test_readiness_shows_no_path_of_this_machine(tmp_path: Path) -> None:
+    """Anybody may read it, so a local folder is called just that."""
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    Checkpoint.create(tmp_path)
+
+    class Tagger(StubModel):
+        def __init__(self, checkpoint: Checkpoint) -> None:
+            super().__init__()
+
+    tagger = deployment(input=Text)(Tagger).bind(checkpoint(str(tmp_path)))
+
+    async def scenario(engine: LocalEngine) -> Any:
+        return engine.readiness()
+
+    state = run_with(Service(tagger), scenario)
+    assert str(tmp_path) not in str(state)
+    assert "folder" == state["deployments"]["Tagger"]["checkpoints"][0]["source"]

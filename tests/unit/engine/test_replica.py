@@ -160,3 +160,33 @@ def test_a_thread_that_cannot_load_is_not_left_behind() -> None:
         if thread.name.startswith("salver-Tagger"):
             thread.join(20)
     assert before >= threading.active_count()
+
+
+def test_a_thread_that_hangs_does_not_hold_up_a_stop() -> None:
+    """After the grace it is left behind, and who asked hears that the replica died."""
+    started, release = threading.Event(), threading.Event()
+
+    class Hangs(StubModel):
+        def __call__(self, batch: Any) -> Any:
+            started.set()
+            release.wait(60)
+            return super().__call__(batch)
+
+    async def scenario() -> None:
+        replica = ThreadReplica(bound(Hangs), {})
+        await replica.start()
+        asked = replica.run(batch_of("aa"))
+        await asyncio.get_running_loop().run_in_executor(None, started.wait, 20)
+        async with asyncio.timeout(20):
+            await replica.stop(grace_s=0.02)
+            with pytest.raises(ReplicaDied):
+                await asked
+
+    try:
+        asyncio.run(scenario())
+        (left,) = (t for t in threading.enumerate() if t.name.startswith("salver-Tagger"))
+        assert left.daemon
+    finally:
+        release.set()
+    left.join(20)
+    assert not left.is_alive()

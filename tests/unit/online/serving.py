@@ -173,14 +173,14 @@ class Served:
         return self.registry.get_sample_value(name, labels)
 
 
-def http_scope(method: str, path: str, headers: dict[str, str], kind: str = "http") -> Any:
+def http_scope(method: str, path: str, headers: dict[str, str]) -> Any:
     """An ASGI scope as a server makes it."""
     return {
-        "type": kind,
+        "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": method,
-        "scheme": kind.replace("websocket", "ws"),
+        "scheme": "http",
         "path": path,
         "raw_path": path.encode("utf-8", "replace"),
         "query_string": b"",

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from serving import Served, Tagger, http_scope
+from serving import Served, Tagger
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -202,34 +201,6 @@ def test_half_an_answer_closes_the_connection() -> None:
 
     with pytest.raises(ValueError, match="in the middle"):
         served_with(app).ask("GET", "/")
-
-
-def test_a_websocket_reaches_the_users_app_when_it_may() -> None:
-    """Websockets are the user's; those of other sites, or without the key, are closed."""
-    seen: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["type"])
-
-    def close_code(served: Served, **headers: str) -> list[Any]:
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        async def receive() -> Any:
-            return {"type": "websocket.connect"}
-
-        scope = http_scope("GET", "/ws", {"host": "testserver", **headers}, kind="websocket")
-        asyncio.run(served.front(scope, receive, send))
-        return [message.get("code") for message in sent]
-
-    assert close_code(served_with(app)) == []
-    assert seen == ["websocket"]
-    assert close_code(served_with(app), origin="http://evil.test") == [1008]
-    assert close_code(served_with(app, api_key="s3cret")) == [1008]
-    assert close_code(Served()) == [1008]
-    assert seen == ["websocket"]
 
 
 def test_requests_are_counted_by_route_method_and_status() -> None:
