@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "session.py": "tests/e2e/test_session.py",  # it starts engines and servers
     "parity.py": "tests/parity",  # it compares the real paths with each other
     "predictions.py": "tests/e2e",  # it starts an engine and an offline job
+    "engine/daemon.py": "tests/unit/engine/test_replica.py",  # the thread of a thread replica
     "engine/worker.py": "tests/contract",  # it is the main program of a child process
     "offline/columns.py": "tests/unit/offline/test_readers.py",  # which columns a file must have
     "offline/commit.py": "tests/unit/offline/test_job.py",  # what a job leaves when it ends

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from salver.errors import ConfigError
 from salver.online.http import HttpLimits, HttpServer, make_server
 
 # ---------------------------------------------------------------------------------------------
@@ -1023,7 +1024,7 @@ def test_app_that_fails_to_start_is_an_error() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    with pytest.raises(RuntimeError, match="failed to start"):
+    with pytest.raises(ConfigError, match="failed to start"):
         Running(app, port=port)
     socket.create_server(("127.0.0.1", port)).close()
 
@@ -1079,7 +1080,7 @@ def test_serve_ends_when_asked() -> None:
             try:
                 answer = await asyncio.to_thread(ask, server.port)
                 break
-            except (RuntimeError, OSError):
+            except (ConfigError, OSError):
                 continue
         assert {name: signal.getsignal(name) for name in before} == before
         server.should_exit = True

@@ -33,8 +33,7 @@ class Guard:
 
         Args:
             path: As in the ASGI scope; nothing else (URL, Host) may decide.
-            method: HTTP method; a websocket handshake is checked like a POST, since its
-                messages may change state.
+            method: HTTP method.
             headers: Of the request, names in lower case.
 
         Raises:
