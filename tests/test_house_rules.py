@@ -35,7 +35,6 @@ TESTED_ELSEWHERE = {
     "offline/results.py": "tests/unit/offline/test_job.py",  # order and quarantine of a chunk
     "offline/rows.py": "tests/unit/offline/test_readers.py",  # what readers yield
     "online/refusals.py": "tests/unit/online/test_predict.py",  # the errors of the short lane
-    "online/http.py": "tests/e2e",  # raw sockets decide
     "online/http_protocol.py": "tests/e2e",
     "online/http_rules.py": "tests/e2e",
 }
