@@ -12,7 +12,7 @@ from salver.errors import InputUnreadable
 from salver.parity import compare, compared
 from salver.run import Configuration
 
-SERVICES = Path(__file__).with_name("services.py")
+SERVICES = Path(__file__).with_name("parity_services.py")
 ROWS = 1000
 
 
