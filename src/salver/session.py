@@ -23,9 +23,6 @@ from salver.settings import Overrides, ServerSettings, gather_overrides
 Result = TypeVar("Result")
 
 
-DRAIN_S = 30.0  # for what was asked in process when a session is closed
-
-
 @dataclass(frozen=True)
 class Configuration:
     """Options given outside the code, before they meet a service.
@@ -50,14 +47,21 @@ class Configuration:
         Raises:
             ConfigError: If others could reach the service without a key.
         """
-        changes = {**overrides.server, **self.server}
-        settings = ServerSettings().replace(changes, "the server options")
+        settings = self._unchecked(overrides)
         if not settings.is_loopback and not settings.api_key and not settings.insecure:
             raise ConfigError(
                 f"host={settings.host} lets other machines ask this service, and there is no API "
                 "key. Set SALVER_API_KEY, or say --insecure if something else guards it."
             )
         return settings
+
+    def drain_timeout_s(self, overrides: Overrides) -> float:
+        """Seconds that what runs has to finish at the end."""
+        return self._unchecked(overrides).drain_timeout_s
+
+    def _unchecked(self, overrides: Overrides) -> ServerSettings:
+        changes = {**overrides.server, **self.server}
+        return ServerSettings().replace(changes, "the server options")
 
 
 class Face:
@@ -126,10 +130,12 @@ class Session:
         self._thread.start()
         self.engine: LocalEngine | None = None
         self.face: Face | None = None
+        self._drain_s = 0.0
 
     def start(self, target: str | None, configuration: Configuration) -> LocalEngine:
         """Starts the engine; nothing is left behind if it fails."""
         overrides = configuration.overrides(self._service)
+        self._drain_s = configuration.drain_timeout_s(overrides)
 
         async def start() -> LocalEngine:
             engine = LocalEngine(self._service, target, overrides)
@@ -179,7 +185,7 @@ class Session:
                     await self.face.stop()
             finally:
                 if self.engine is not None:
-                    await self.engine.stop(DRAIN_S)
+                    await self.engine.stop(self._drain_s)
                 await self._loop.shutdown_default_executor()
 
         try:
