@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from salver.types import Outcome
+
 # Rows looked at when lengths are grouped: enough to fill a batch with likes, few enough to scan.
 WINDOW = 256
 
@@ -23,6 +25,14 @@ class Waiter(Protocol):
     @property
     def gone(self) -> bool:
         """True when nobody waits for the answer any more."""
+        ...
+
+    def fill(self, index: int, outcome: Outcome) -> None:
+        """Answers one of the rows."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Answers all rows with an error."""
         ...
 
 

@@ -234,7 +234,7 @@ class Dispatcher:
                 None, Failure("internal_error", "The row could not be run.", repr(error))
             )
             for entry in entries:
-                entry.waiter.fill(entry.index, failed)  # type: ignore[attr-defined]
+                entry.waiter.fill(entry.index, failed)
         else:
             slot.failures = 0
             self._deliver(entries, done.result(), time.perf_counter() - started)
@@ -243,14 +243,14 @@ class Dispatcher:
 
     def _deliver(self, entries: list[Entry], outcomes: Outcomes, seconds: float) -> None:
         for i, entry in enumerate(entries):
-            entry.waiter.fill(entry.index, outcomes[i])  # type: ignore[attr-defined]
+            entry.waiter.fill(entry.index, outcomes[i])
         self._metrics.batch(len(entries), seconds)
         rate = len(entries) / max(seconds, 1e-6) * max(self._pool.healthy, 1)
         self._rows_per_s = 0.8 * self._rows_per_s + 0.2 * rate if self._rows_per_s else rate
 
     def _refuse(self, entry: Entry) -> None:
         error = NotReady("The service is shutting down. Ask another instance, or again later.")
-        entry.waiter.fail(error)  # type: ignore[attr-defined]
+        entry.waiter.fail(error)
 
     def _suspect(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -260,6 +260,6 @@ class Dispatcher:
             if self._closed:
                 self._refuse(entry)
             elif entry.attempts >= MOST_ATTEMPTS:
-                entry.waiter.fill(entry.index, Outcome(None, CRASHED))  # type: ignore[attr-defined]
+                entry.waiter.fill(entry.index, Outcome(None, CRASHED))
             else:
                 self._suspects.append(entry)

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
+from salver.engine.offline import OfflineReplica
 from salver.errors import OutputExists
 from salver.offline.commit import Committer, JobOptions, completed, identity_of
 from salver.offline.folder import held, local_folder
@@ -28,23 +29,10 @@ from salver.offline.text_readers import BLOCK_ROWS
 from salver.schema import Schema
 from salver.types import Batch, Outcomes
 
-__all__ = ["JobOptions", "OfflineReplica", "Progress", "run_job"]
+__all__ = ["JobOptions", "Progress", "run_job"]
 
 RUNNING_CHUNKS = 2  # so that replicas stay busy while a chunk ends; one more is read ahead
 PROGRESS_EVERY_S = 0.1
-
-
-class OfflineReplica(Protocol):
-    """The replicas of a deployment, as a job sees them."""
-
-    @property
-    def concurrency(self) -> int:
-        """Batches that may be under way at once."""
-        ...
-
-    async def run(self, batch: Batch) -> Outcomes:
-        """Predicts one batch, whatever happens to single replicas."""
-        ...
 
 
 @dataclass(frozen=True)
