@@ -32,11 +32,19 @@ class Handle(Protocol):
         """The event loop that answers."""
         ...
 
-    async def ask(self, batch: Batch, timeout_s: float | None = None) -> list[Outcome]:
-        """One outcome per row.
+    def ask(
+        self, batch: Batch, timeout_s: float | None = None
+    ) -> asyncio.Future[list[Outcome]]:
+        """Begins at once; the future gives one outcome per row, or says that the time is over.
+
+        Who cancels the future has left: its rows are dropped before they cost a prediction.
+
+        Args:
+            batch: The rows.
+            timeout_s: Seconds until `DeadlineExceeded`; null means `request_timeout_s`.
 
         Raises:
-            ServingError: If the queue is full, nothing is ready, or the time is over.
+            ServingError: If the queue is full or nothing is ready.
         """
         ...
 

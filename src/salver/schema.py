@@ -27,18 +27,11 @@ from salver.columns import (
     text_reader,
 )
 from salver.errors import ConfigError, InvalidInput, TooManyRows
+from salver.flat import flat_reader
 from salver.types import Batch, Failure, Row
 
 MAX_PROBLEMS = 100  # named in one answer
 MAX_VALUES = 500_000  # in one body; checking costs time and memory per value, not per byte
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedBody:
-    """A request body that passed: its rows, and whether it was a list."""
-
-    batch: Batch
-    is_list: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +85,7 @@ class Schema:
         self._extract = tuple(
             extractor(f, self._spellings[f.name][0], infos[f.name].annotation) for f in self.fields
         )
+        self._flat = flat_reader(model)
         self._readers = {
             spelling: (f, text_reader(f, infos[f.name].annotation))
             for f in self.fields
@@ -111,7 +105,7 @@ class Schema:
         """JSON Schema of one row."""
         return self.model.model_json_schema(ref_template="#/components/schemas/{model}")
 
-    def parse_json(self, body: bytes, max_rows: int | None = None) -> ParsedBody:
+    def parse_json(self, body: bytes, max_rows: int | None = None) -> Batch:
         """Rows of a request body: one object, or a list of objects.
 
         Raises:
@@ -119,13 +113,36 @@ class Schema:
                 the first `MAX_PROBLEMS` bad fields.
             TooManyRows: If a list holds more than `max_rows`.
         """
-        data = _load(body)
+        data = _parsed(body)
         is_list = isinstance(data, list)
         if is_list and max_rows is not None and len(data) > max_rows:
             raise TooManyRows(
                 f"The list holds {len(data)} rows; one request may carry {max_rows}. Send several "
                 "requests, or use `salver predict` for files."
             )
+        rows = self._flat_rows(body, data if is_list else [data])
+        if rows is None:
+            rows = self._rows(body, data, is_list)
+        return Batch(self.fields, rows)
+
+    def _flat_rows(self, body: bytes, data: list[Any]) -> list[tuple[Any, ...]] | None:
+        """The rows of a body, or null if it takes the validator to know."""
+        if self._flat is None:
+            return None
+        rows = []
+        for one in data:
+            row = self._flat(one)
+            if row is None:
+                return None
+            rows.append(row)
+        # Each key has a colon of its own; without escapes, all others stand in the texts.
+        others = body.count(b":") - sum(map(len, data))
+        if others and (b"\\" in body or others != _colons(data)):
+            return None
+        return rows
+
+    def _rows(self, body: bytes, data: Any, is_list: bool) -> list[tuple[Any, ...]]:
+        _check_keys(body, data)
         if not is_list and not isinstance(data, dict):
             raise InvalidInput(
                 f"The body is {_json_type(data)}; it must be one object or a list of objects.",
@@ -134,10 +151,9 @@ class Schema:
         adapter: TypeAdapter[Any] = self._many if is_list else self._one
         try:
             valid = adapter.validate_json(body, strict=True)
-            rows = [self._row(one) for one in (valid if is_list else [valid])]
+            return [self._row(one) for one in (valid if is_list else [valid])]
         except (ValidationError, Unfit):
             raise self._refusal(from_json(body), is_list) from None
-        return ParsedBody(Batch(self.fields, rows), is_list)
 
     def check_json_line(
         self, line: bytes
@@ -145,7 +161,11 @@ class Schema:
         """One line of a JSON Lines file: the object as read, and its row or why it has none."""
         data: Any = None
         try:
-            data = _load(line)
+            data = _parsed(line)
+            rows = self._flat_rows(line, [data])
+            if rows is not None:
+                return data, rows[0]
+            _check_keys(line, data)
             if not isinstance(data, dict):
                 raise InvalidInput(f"The line is {_json_type(data)}; it must be one object.")
             return data, self._row(self._one.validate_json(line, strict=True))
@@ -265,29 +285,37 @@ def _unfit(extract: Callable[[Any], Any], values: Mapping[str, Any]) -> list[dic
     return []
 
 
-def _load(body: bytes) -> Any:
-    """Parses JSON strictly: no NaN, no infinity, no lone surrogate, no duplicate key.
+def _parsed(body: bytes) -> Any:
+    """Parses JSON strictly: no NaN, no infinity, no lone surrogate.
 
     Its values are bounded before any is made: each has a brace, a bracket or a comma of its own.
     """
-    if sum(map(body.count, (b"{", b"[", b","))) > MAX_VALUES:
+    if len(body) > MAX_VALUES and sum(map(body.count, (b"{", b"[", b","))) > MAX_VALUES:
         raise InvalidInput(
             f"The body holds more than {MAX_VALUES} commas, braces and brackets. Send fewer rows "
             "at a time.",
             [{"path": [], "message": "too many values", "type": "too_many_values"}],
         )
     try:
-        data = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         message = f"The body is not valid JSON: {error}."
         raise InvalidInput(
             message, [{"path": [], "message": str(error), "type": "malformed_json"}]
         ) from None
+
+
+def _colons(data: list[dict[str, Any]]) -> int:
+    texts = (text for one in data for text in one.values() if isinstance(text, str))
+    return sum(text.count(":") for text in texts)
+
+
+def _check_keys(body: bytes, data: Any) -> None:
+    """Refuses duplicate keys and endless nesting."""
     # Every key has a colon of its own, so as many colons as keys prove that no key was lost;
     # a colon inside a text only costs the slower look.
     if body.count(b":") != _count_keys(data, -1 if isinstance(data, list) else 0):
         _refuse_duplicates(body)
-    return data
 
 
 def _count_keys(value: Any, depth: int) -> int:

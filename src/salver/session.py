@@ -91,7 +91,11 @@ class Face:
             allowed_hosts=None if hosts is None else tuple(hosts),
         )
         self._server = make_server(
-            self.front, host=settings.host, port=settings.port, limits=limits
+            self.front,
+            host=settings.host,
+            port=settings.port,
+            limits=limits,
+            lanes=self.front.lanes(),
         )
         self._settings = settings
 

@@ -83,7 +83,11 @@ class Batch:
 
 def text_length(row: tuple[Any, ...]) -> int:
     """Characters of text in a row: what a model will have to read, for grouping by length."""
-    return sum(len(value) for value in row if isinstance(value, str))
+    length = 0
+    for value in row:  # for each row of each request: a generator takes three times as long
+        if isinstance(value, str):
+            length += len(value)
+    return length
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,9 +144,9 @@ def test_a_body_is_one_object_or_a_list():
     """Both give a batch, and the schema remembers which it was; defaults fill what is missing."""
     one = PROJECT.parse_json(b'{"title": "a", "unknown": 1}')
     many = PROJECT.parse_json(b'[{"title": "a"}, {"description": "b"}]')
-    assert (one.batch.rows, one.is_list) == ([("a", "")], False)
-    assert (many.batch.rows, many.is_list) == ([("a", ""), ("", "b")], True)
-    assert PROJECT.parse_json(b"[]").batch.rows == []
+    assert one.rows == [("a", "")]
+    assert many.rows == [("a", ""), ("", "b")]
+    assert PROJECT.parse_json(b"[]").rows == []
 
 
 BAD_BODIES = [
@@ -197,7 +197,7 @@ def test_a_row_is_as_deep_in_a_list_as_alone():
         row = b'{"unknown": ' + b"[" * levels + b"]" * levels + b"}"
         for body in (row, b"[" + row + b"]"):
             if passes:
-                assert len(PROJECT.parse_json(body).batch) == 1
+                assert len(PROJECT.parse_json(body)) == 1
             else:
                 with pytest.raises(InvalidInput, match=f"more than {MAX_DEPTH} levels"):
                     PROJECT.parse_json(body)
@@ -213,7 +213,7 @@ def test_nesting_cannot_hide_behind_a_duplicate_key(levels):
 
 def test_a_list_has_a_largest_length():
     """A list of more than `max_rows` is refused with the way to predict files."""
-    assert len(PROJECT.parse_json(b"[{},{}]", max_rows=2).batch) == 2
+    assert len(PROJECT.parse_json(b"[{},{}]", max_rows=2)) == 2
     with pytest.raises(TooManyRows, match=r"3 rows.*salver predict"):
         PROJECT.parse_json(b"[{},{},{}]", max_rows=2)
 
@@ -277,7 +277,7 @@ def test_a_large_bad_body_is_refused_at_once(before, part, after, n):
 def test_a_large_text_is_not_many_values():
     """A body of 8 MB of prose passes."""
     prose = "One sentence, of the usual length and with a comma: here it ends. " * 120_000
-    assert len(PROJECT.parse_json(as_bytes({"title": prose})).batch) == 1
+    assert len(PROJECT.parse_json(as_bytes({"title": prose}))) == 1
 
 
 def test_a_row_with_too_many_bad_values_is_summed_up():
@@ -303,7 +303,7 @@ def test_a_large_bad_row_of_python_is_rejected_at_once():
 def test_many_values_that_only_json_spells_so_still_pass():
     """Many dates as texts are taken among Python values as in a body."""
     rows = [{"days": ["2024-01-01"] * (MAX_PROBLEMS + 1)}]
-    assert HEAVY.check_rows(rows).batch.rows == HEAVY.parse_json(as_bytes(rows)).batch.rows
+    assert HEAVY.check_rows(rows).batch.rows == HEAVY.parse_json(as_bytes(rows)).rows
 
 
 def test_all_bad_fields_of_a_row_are_named():
@@ -331,8 +331,8 @@ def test_any_json_value_gives_a_batch_or_a_refusal(value):
     except TooManyRows:
         assert len(value) > 2
     else:
-        assert len(parsed.batch) == (len(value) if parsed.is_list else 1)
-        assert set(parsed.batch.columns()) == set(Everything.model_fields)
+        assert len(parsed) == (len(value) if isinstance(value, list) else 1)
+        assert set(parsed.columns()) == set(Everything.model_fields)
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -364,7 +364,7 @@ def test_all_ways_in_judge_rows_alike(given_rows):
             *checked.rejected
         ]
     else:
-        assert EVERYTHING.parse_json(as_bytes(given_rows)).batch.rows == checked.batch.rows
+        assert EVERYTHING.parse_json(as_bytes(given_rows)).rows == checked.batch.rows
 
 
 @given(st.lists(rows, min_size=1, max_size=6))
@@ -536,7 +536,7 @@ def test_aliases_are_the_names_in_rows():
 
     schema = Schema(M)
     wanted = [(1, 2)]
-    assert schema.parse_json(b'{"N": 1, "m2": 2}').batch.rows == wanted
+    assert schema.parse_json(b'{"N": 1, "m2": 2}').rows == wanted
     assert schema.check_rows([{"N": 1, "m1": 2}]).batch.rows == wanted
     assert schema.check_rows([{"N": "1", "m2": "2"}], text=True).batch.rows == wanted
     assert schema.check_rows([M(N=1, m1=2)]).batch.rows == wanted
@@ -624,8 +624,8 @@ def test_default_values_fill_columns():
         names: list[str] = Field(default_factory=list)
 
     parsed = Schema(M).parse_json(b"[{}, {}]")
-    assert parsed.batch.columns()["n"].tolist() == [None, None]
-    assert parsed.batch.columns()["names"].tolist() == [[], []]
+    assert parsed.columns()["n"].tolist() == [None, None]
+    assert parsed.columns()["names"].tolist() == [[], []]
 
 
 # --- texts, as in a CSV file

@@ -32,8 +32,13 @@ class ComposedHandle:
         self._deployment = deployment
         self._timeout_s = deployment.options.request_timeout_s
 
-    async def ask(self, batch: Batch, timeout_s: float | None = None) -> list[Outcome]:
+    def ask(
+        self, batch: Batch, timeout_s: float | None = None
+    ) -> asyncio.Future[list[Outcome]]:
         """See `salver.definition.Handle`."""
+        return self.loop.create_task(self._ask(batch, timeout_s))
+
+    async def _ask(self, batch: Batch, timeout_s: float | None) -> list[Outcome]:
         timeout = self._timeout_s if timeout_s is None else timeout_s
         rows = [dict(zip(self._deployment.schema.names, row, strict=True)) for row in batch.rows]
         try:

@@ -29,30 +29,52 @@ CRASHED = Failure("replica_crashed", "The row was given up: two replicas ended w
 
 
 class Ticket:
-    """What one asker waits for: an outcome per row."""
+    """What one asker waits for: an outcome per row.
 
-    __slots__ = ("_left", "_outcomes", "future", "gone")
+    Args:
+        size: Number of rows.
+        future: Given the outcomes; whoever cancels it has left.
+        timeout_s: Seconds the asker waits.
+        deadline: When that is over, on the loop's clock.
+        unanswered: Where the ticket stands until it is answered.
+    """
 
-    def __init__(self, size: int, future: asyncio.Future[list[Outcome]]) -> None:
+    __slots__ = ("_left", "_outcomes", "_unanswered", "deadline", "future", "timeout_s")
+
+    def __init__(
+        self,
+        size: int,
+        future: asyncio.Future[list[Outcome]],
+        timeout_s: float,
+        deadline: float,
+        unanswered: dict[Ticket, None],
+    ) -> None:
         self.future = future
-        self.gone = False
+        self.timeout_s = timeout_s
+        self.deadline = deadline
         self._outcomes: list[Outcome | None] = [None] * size
         self._left = size
+        self._unanswered = unanswered
+        unanswered[self] = None
+
+    @property
+    def gone(self) -> bool:
+        """True when nobody waits any more; the rows of an asker that was cancelled are dropped."""
+        return self.future.done()
 
     def fill(self, index: int, outcome: Outcome) -> None:
         """Answers one row; a late second answer is dropped."""
-        if self.gone or self._outcomes[index] is not None:
+        if self.future.done() or self._outcomes[index] is not None:
             return
         self._outcomes[index] = outcome
         self._left -= 1
         if not self._left:
-            self.gone = True
-            if not self.future.done():
-                self.future.set_result(self._outcomes)  # type: ignore[arg-type]
+            self._unanswered.pop(self, None)
+            self.future.set_result(self._outcomes)  # type: ignore[arg-type]
 
     def fail(self, error: Exception) -> None:
         """Answers the asker with an error in place of outcomes."""
-        self.gone = True
+        self._unanswered.pop(self, None)
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -87,7 +109,8 @@ class Dispatcher:
         self._suspects: deque[Entry] = deque()
         self._suspect_is_running = False
         self._rows_per_s = 0.0
-        self._asked: set[asyncio.Future[list[Outcome]]] = set()
+        self._unanswered: dict[Ticket, None] = {}
+        self._clock: asyncio.TimerHandle | None = None  # one for all deadlines
         self._pump_is_due = False
         self._closed = False
         pool.on_free = self._pump_soon
@@ -97,20 +120,19 @@ class Dispatcher:
         """Rows that wait."""
         return len(self._batcher) + len(self._suspects)
 
-    async def ask(self, batch: Batch, timeout_s: float | None = None) -> list[Outcome]:
+    def ask(
+        self, batch: Batch, timeout_s: float | None = None
+    ) -> asyncio.Future[list[Outcome]]:
         """See `salver.definition.Handle`."""
         if not len(batch):
-            return []
+            nothing: asyncio.Future[list[Outcome]] = self.loop.create_future()
+            nothing.set_result([])
+            return nothing
         timeout = self._options.request_timeout_s if timeout_s is None else timeout_s
         ticket = self._admit(batch, timeout)
-        timer = self.loop.call_later(timeout, self._expire, ticket, timeout)
-        self._asked.add(ticket.future)
-        try:
-            return await ticket.future
-        finally:
-            ticket.gone = True  # also when the asker was cancelled: its rows are dropped
-            self._asked.discard(ticket.future)
-            timer.cancel()
+        if self._clock is None or ticket.deadline < self._clock.when():
+            self._watch(ticket.deadline)
+        return ticket.future
 
     def close(self) -> None:
         """Refuses everything that waits; what runs is answered."""
@@ -121,25 +143,30 @@ class Dispatcher:
 
     async def drain(self) -> None:
         """Returns when everybody who has asked was answered."""
-        if self._asked:
-            await asyncio.wait(self._asked)
+        while futures := [t.future for t in self._unanswered if not t.gone]:
+            await asyncio.wait(futures)
 
     def _admit(self, batch: Batch, timeout: float) -> Ticket:
         if self._closed or not self._pool.was_ready:
             state = "shutting down" if self._closed else "still loading"
             raise NotReady(f"{self._name} is {state}. Try again later.")
         now = self.loop.time()
-        ticket = Ticket(len(batch), self.loop.create_future())
-        entries = [
-            Entry(row, text_length(row), now, now + timeout, ticket, i)
-            for i, row in enumerate(batch.rows)
-        ]
         if self._options.max_queued_requests is None:
             self._batcher.limit = max(MIN_QUEUE_ROWS, int(self._rows_per_s * timeout))
+        deadline = now + timeout
+        ticket = Ticket(
+            len(batch), self.loop.create_future(), timeout, deadline, self._unanswered
+        )
         try:
-            self._batcher.put(entries)
+            self._batcher.put(
+                [
+                    Entry(row, text_length(row), now, deadline, ticket, i)
+                    for i, row in enumerate(batch.rows)
+                ]
+            )
         except Full:
-            raise self._refusal(len(entries)) from None
+            del self._unanswered[ticket]
+            raise self._refusal(len(batch)) from None
         self._pump_soon()
         return ticket
 
@@ -158,12 +185,27 @@ class Dispatcher:
             wait,
         )
 
-    def _expire(self, ticket: Ticket, timeout: float) -> None:
-        ticket.fail(
-            DeadlineExceeded(
-                f"No answer within {timeout:g} s. Try again later, or raise request_timeout_s."
-            )
-        )
+    def _watch(self, deadline: float) -> None:
+        # A timer for each request would cost more than all else that is done for it here.
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = self.loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._clock = None
+        now = self.loop.time()
+        for ticket in list(self._unanswered):
+            if ticket.gone:  # its asker was cancelled
+                del self._unanswered[ticket]
+            elif ticket.deadline <= now:
+                ticket.fail(
+                    DeadlineExceeded(
+                        f"No answer within {ticket.timeout_s:g} s. Try again later, or raise "
+                        "request_timeout_s."
+                    )
+                )
+        if self._unanswered:
+            self._watch(min(ticket.deadline for ticket in self._unanswered))
 
     def _pump_soon(self) -> None:
         # Rows that arrive in the same turn of the loop are put together.

