@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -120,14 +121,14 @@ class Pipeline:
         raw = columns.pop(PROBABILITIES, None)
         probabilities = None if raw is None else self._probabilities(raw, n)
         if probabilities is not None:
-            for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)):
-                failures[int(i)] = _not_finite(PROBABILITIES)
+            _fail_what_is_not_finite(probabilities, failures)
         plain = {
             name: [_plain(v, name, i, failures) for i, v in enumerate(values)]
             for name, values in columns.items()
         }
         if probabilities is not None and PREDICTION not in plain and self.classes:
-            best = np.nan_to_num(probabilities).argmax(axis=1)
+            numbers = np.nan_to_num(probabilities) if failures else probabilities
+            best = numbers.argmax(axis=1).tolist()
             plain = {PREDICTION: [self.classes[i] for i in best], **plain}
         return Scored(plain, probabilities, self.classes, np.zeros(n, dtype=bool)), failures
 
@@ -166,8 +167,11 @@ def _class_names(model: Any) -> tuple[Any, ...]:
 
 def _as_columns(output: Any, n: int) -> dict[str, Sequence[Any]]:
     """The model's output as columns of n entries, whichever accepted form it has."""
-    if isinstance(output, np.ndarray) and output.ndim == 2:
-        columns: dict[str, Sequence[Any]] = {PROBABILITIES: output}  # type: ignore[dict-item]
+    columns: dict[str, Sequence[Any]]
+    if type(output) is dict:  # nearly always; the other looks take a while each
+        columns = {str(name): values for name, values in output.items()}
+    elif isinstance(output, np.ndarray) and output.ndim == 2:
+        columns = {PROBABILITIES: output}  # type: ignore[dict-item]
     elif hasattr(output, "to_dict") and hasattr(output, "columns"):  # a pandas DataFrame
         columns = {str(name): output[name].tolist() for name in output.columns}
     elif isinstance(output, Mapping):
@@ -191,6 +195,8 @@ def _as_columns(output: Any, n: int) -> dict[str, Sequence[Any]]:
 
 def _size(values: Any) -> int | None:
     """Entries of a column; null for what is no column, or has no order."""
+    if type(values) is list:
+        return len(values)
     if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
         return None
     if isinstance(values, np.ndarray) and values.ndim == 0:
@@ -263,6 +269,15 @@ def plain_row(result: Mapping[str, Any]) -> tuple[dict[str, Any], Failure | None
     return value, failures.get(0)
 
 
+def _fail_what_is_not_finite(
+    probabilities: np.ndarray[Any, Any], failures: dict[int, Failure]
+) -> None:
+    finite = np.isfinite(probabilities)
+    if not finite.all():
+        for i in np.flatnonzero(~finite.all(axis=1)):
+            failures[int(i)] = _not_finite(PROBABILITIES)
+
+
 def _not_finite(name: str) -> Failure:
     return Failure(
         "non_finite_output", f"The model gave a number that is not finite (NaN or inf) in {name!r}."
@@ -278,8 +293,8 @@ def _outcomes(scored: Scored, failures: dict[int, Failure], n: int) -> Outcomes:
             columns[PROBABILITIES] = ClassProbabilities(names, values)
         else:
             columns[PROBABILITIES] = values
-    abstained = frozenset(np.flatnonzero(scored.abstained).tolist()) - failures.keys()
-    return Outcomes(n, columns, failures, abstained)
+    abstained = frozenset(compress(range(n), scored.abstained.tolist()))
+    return Outcomes(n, columns, failures, abstained - failures.keys() if failures else abstained)
 
 
 def joined(first: Outcomes, second: Outcomes) -> Outcomes:

@@ -6,6 +6,7 @@ come from (HTTP, files, a notebook) nor what a model is.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -125,9 +126,9 @@ class RowFailed(KeyError):
         return f"{self.failure.code}: {self.failure.message}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make, for every row
 class Outcome:
-    """What became of one row: a result or a failure, never both.
+    """What became of one row: a result or a failure, never both. Nobody changes one.
 
     Attributes:
         value: The result by column name, for example `prediction` and `probabilities`.
@@ -205,7 +206,14 @@ class Outcomes:
         return Outcome(value, None, i in self.abstained)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return (self[i] for i in range(self.size))
+        names = tuple(self.columns)
+        rows = zip(*self.columns.values(), strict=True) if names else itertools.repeat((), self.size)
+        failures, abstained = self.failures, self.abstained
+        for i, row in enumerate(rows):
+            if i in failures:
+                yield Outcome(None, failures[i])
+            else:
+                yield Outcome(dict(zip(names, row, strict=True)), None, i in abstained)
 
 
 class Replica(Protocol):

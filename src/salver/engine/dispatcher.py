@@ -105,6 +105,7 @@ class Dispatcher:
         self._pool = pool
         self._metrics = metrics
         bound = options.max_queued_requests or MIN_QUEUE_ROWS
+        self._queue_follows_rate = options.max_queued_requests is None
         self._batcher = Batcher(options.max_batch_size, bound, options.batch_wait_timeout_s)
         self._suspects: deque[Entry] = deque()
         self._suspect_is_running = False
@@ -151,7 +152,7 @@ class Dispatcher:
             state = "shutting down" if self._closed else "still loading"
             raise NotReady(f"{self._name} is {state}. Try again later.")
         now = self.loop.time()
-        if self._options.max_queued_requests is None:
+        if self._queue_follows_rate:
             self._batcher.limit = max(MIN_QUEUE_ROWS, int(self._rows_per_s * timeout))
         deadline = now + timeout
         ticket = Ticket(
@@ -284,8 +285,8 @@ class Dispatcher:
         self._pump_soon()
 
     def _deliver(self, entries: list[Entry], outcomes: Outcomes, seconds: float) -> None:
-        for i, entry in enumerate(entries):
-            entry.waiter.fill(entry.index, outcomes[i])
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            entry.waiter.fill(entry.index, outcome)
         self._metrics.batch(len(entries), seconds)
         rate = len(entries) / max(seconds, 1e-6) * max(self._pool.healthy, 1)
         self._rows_per_s = 0.8 * self._rows_per_s + 0.2 * rate if self._rows_per_s else rate
