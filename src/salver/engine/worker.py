@@ -26,6 +26,9 @@ from salver.engine.frames import (
 from salver.types import Field
 
 
+_READ_BYTES = 1 << 18
+
+
 def main() -> None:
     """Serves the engine at the other end of the socket until it closes."""
     descriptor, lifeline = int(sys.argv[1]), int(sys.argv[2])
@@ -93,8 +96,10 @@ def _log(text: str) -> None:
 
 def _questions(channel: socket.socket) -> Iterator[Any]:
     reader = FrameReader()
-    while data := channel.recv(1 << 20):
-        yield from reader.feed(data)
+    # One buffer for all: a large one of its own for each read would be mapped and unmapped.
+    buffer = memoryview(bytearray(_READ_BYTES))
+    while size := channel.recv_into(buffer):
+        yield from reader.feed(buffer[:size])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ module does not know what a route does.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from salver.engine.metrics import Distribution
 from salver.types import Outcome
 
 MAX_ROUTES = 200
@@ -34,19 +34,17 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class RouteTally:
     """Requests and latencies of one route."""
 
-    __slots__ = ("buckets", "seconds", "statuses")
+    __slots__ = ("seconds", "statuses")
 
     def __init__(self) -> None:
         self.statuses: dict[tuple[str, int], int] = {}
-        self.buckets = [0] * (len(BUCKETS) + 1)
-        self.seconds = 0.0
+        self.seconds = Distribution(BUCKETS)
 
     def add(self, method: str, status: int, seconds: float) -> None:
         """Counts one finished request."""
         key = (method if method in METHODS else OTHER, status)
         self.statuses[key] = self.statuses.get(key, 0) + 1
-        self.buckets[bisect_left(BUCKETS, seconds)] += 1
-        self.seconds += seconds
+        self.seconds.add(seconds)
 
 
 class RowTally:
@@ -147,12 +145,7 @@ class HttpMetrics(Collector):
                 continue
             for (method, status), count in tally.statuses.items():
                 requests.add_metric((route, method, str(status)), count)
-            total = 0
-            buckets: list[tuple[str, float]] = []
-            for bound, count in zip((*map(str, BUCKETS), "+Inf"), tally.buckets, strict=True):
-                total += count
-                buckets.append((bound, total))
-            latency.add_metric((route,), buckets=buckets, sum_value=tally.seconds)
+            tally.seconds.show(latency, (route,))
         yield requests
         yield latency
 
