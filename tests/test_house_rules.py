@@ -35,8 +35,10 @@ TESTED_ELSEWHERE = {
     "offline/results.py": "tests/unit/offline/test_job.py",  # order and quarantine of a chunk
     "offline/rows.py": "tests/unit/offline/test_readers.py",  # what readers yield
     "online/refusals.py": "tests/unit/online/test_predict.py",  # the errors of the short lane
+    "online/http_deadlines.py": "tests/e2e",
     "online/http_protocol.py": "tests/e2e",
     "online/http_rules.py": "tests/e2e",
+    "online/http_scope.py": "tests/e2e",
 }
 # os.environ outside of settings, and why.
 ENVIRONMENT_ELSEWHERE = {

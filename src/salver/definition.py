@@ -32,9 +32,7 @@ class Handle(Protocol):
         """The event loop that answers."""
         ...
 
-    def ask(
-        self, batch: Batch, timeout_s: float | None = None
-    ) -> asyncio.Future[list[Outcome]]:
+    def ask(self, batch: Batch, timeout_s: float | None = None) -> asyncio.Future[list[Outcome]]:
         """Begins at once; the future gives one outcome per row, or says that the time is over.
 
         Who cancels the future has left: its rows are dropped before they cost a prediction.

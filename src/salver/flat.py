@@ -76,6 +76,10 @@ def _is_plain(default: Any) -> bool:
     return type(default) in (str, int, float, bool, type(None)) and fault(default) is None
 
 
+def _fits(value: Any) -> bool:
+    return bool(INT64_MIN <= value <= INT64_MAX)
+
+
 def _reader(fields: list[_Plain]) -> FlatReader:
     def read(data: Any) -> tuple[Any, ...] | None:
         if type(data) is not dict:
@@ -83,7 +87,7 @@ def _reader(fields: list[_Plain]) -> FlatReader:
         values = []
         given = 0
         for name, kind, nullable, default in fields:
-            value = data.get(name, _MISSING)
+            value: Any = data.get(name, _MISSING)
             if value is _MISSING:
                 if default is _MISSING:
                     return None
@@ -91,7 +95,7 @@ def _reader(fields: list[_Plain]) -> FlatReader:
                 continue
             given += 1
             if type(value) is kind:
-                if kind is int and not INT64_MIN <= value <= INT64_MAX:
+                if kind is int and not _fits(value):
                     return None
             elif kind is float and type(value) is int:
                 value = float(value)

@@ -208,7 +208,9 @@ class Outcomes:
 
     def __iter__(self) -> Iterator[Outcome]:
         names = tuple(self.columns)
-        rows = zip(*self.columns.values(), strict=True) if names else itertools.repeat((), self.size)
+        rows = (
+            zip(*self.columns.values(), strict=True) if names else itertools.repeat((), self.size)
+        )
         failures, abstained = self.failures, self.abstained
         for i, row in enumerate(rows):
             if i in failures:

@@ -32,9 +32,7 @@ class ComposedHandle:
         self._deployment = deployment
         self._timeout_s = deployment.options.request_timeout_s
 
-    def ask(
-        self, batch: Batch, timeout_s: float | None = None
-    ) -> asyncio.Future[list[Outcome]]:
+    def ask(self, batch: Batch, timeout_s: float | None = None) -> asyncio.Future[list[Outcome]]:
         """See `salver.definition.Handle`."""
         return self.loop.create_task(self._ask(batch, timeout_s))
 

@@ -121,9 +121,7 @@ class Dispatcher:
         """Rows that wait."""
         return len(self._batcher) + len(self._suspects)
 
-    def ask(
-        self, batch: Batch, timeout_s: float | None = None
-    ) -> asyncio.Future[list[Outcome]]:
+    def ask(self, batch: Batch, timeout_s: float | None = None) -> asyncio.Future[list[Outcome]]:
         """See `salver.definition.Handle`."""
         if not len(batch):
             nothing: asyncio.Future[list[Outcome]] = self.loop.create_future()
@@ -155,9 +153,7 @@ class Dispatcher:
         if self._queue_follows_rate:
             self._batcher.limit = max(MIN_QUEUE_ROWS, int(self._rows_per_s * timeout))
         deadline = now + timeout
-        ticket = Ticket(
-            len(batch), self.loop.create_future(), timeout, deadline, self._unanswered
-        )
+        ticket = Ticket(len(batch), self.loop.create_future(), timeout, deadline, self._unanswered)
         try:
             self._batcher.put(
                 [

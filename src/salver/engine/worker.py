@@ -25,7 +25,6 @@ from salver.engine.frames import (
 )
 from salver.types import Field
 
-
 _READ_BYTES = 1 << 18
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import http
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
     for status in http.HTTPStatus
 }
+
+
+_MAX_KNOWN, _MAX_KNOWN_BYTES = 1024, 1024
 
 
 class Lane(Protocol):
@@ -31,6 +34,14 @@ class Lane(Protocol):
         ...
 
 
+class KnownHead(NamedTuple):
+    """What the head of a request means: it means the same whenever the same bytes come again."""
+
+    lane: Lane
+    headers: Mapping[bytes, bytes]
+    body_bytes: int
+
+
 @dataclass(slots=True)
 class Lanes:
     """All lanes of one server.
@@ -38,10 +49,42 @@ class Lanes:
     Attributes:
         by_target: The lane of a request target, as it stands in the request line.
         common: Header lines of every answer, as they are sent.
+        known: Heads that were read and accepted before; most clients send few different ones.
     """
 
     by_target: Mapping[bytes, Lane]
     common: bytes = b""
+    known: dict[bytes, KnownHead] = field(default_factory=dict)
+
+    def recall(self, data: bytes) -> tuple[KnownHead | None, bytes]:
+        """The head and the body in `data`, if it is one whole message with a known head."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self.known.get(data[:end])
+        if known is None or len(data) - end != known.body_bytes:
+            return None, b""
+        return known, data[end:]
+
+    def remember(self, data: bytes, request: Any) -> None:
+        """Keeps the head of the message in `data` if it may come again.
+
+        Args:
+            data: One whole message.
+            request: What was made of it; one of ASGI is not kept, nor one with an id of its own.
+        """
+        if not isinstance(request, LaneRequest) or not request.keep_alive:
+            return
+        length = request.headers.get(b"content-length")
+        end = data.find(b"\r\n\r\n") + 4
+        if (
+            length is None
+            or int(length) != len(data) - end
+            or end > _MAX_KNOWN_BYTES
+            or b"x-request-id" in request.headers
+        ):
+            return
+        if len(self.known) >= _MAX_KNOWN:
+            self.known.clear()
+        self.known[data[:end]] = KnownHead(request.lane, request.headers, int(length))
 
 
 class Connection(Protocol):

@@ -2,8 +2,7 @@
 
 uvicorn brings the parser, flow control and the ASGI cycle of a request. This subclass refuses what
 is ambiguous, too big or too slow with one answer after the answers that are due, and then reads no
-further. Deadlines cost nothing per request: the server calls `sweep` several times a second, which
-compares what it sees with what it saw.
+further.
 
 This module does not know listening, signals, TLS, or what the app answers.
 """
@@ -15,8 +14,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import Any
 
 import httptools
 import uvicorn
@@ -25,19 +23,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from salver.online import http_rules as rules
+from salver.online.http_deadlines import BODY, HEAD, IDLE, REFUSED, Deadlines
 from salver.online.http_lane import Lane, LaneRequest, Lanes
 from salver.online.http_rules import Refused
-
-if TYPE_CHECKING:
-    from uvicorn._types import HTTPScope
+from salver.online.http_scope import scope_of
 
 _log = logging.getLogger(__name__)
 
-_IDLE, _HEAD, _BODY, _REFUSED = range(4)  # where in a request the client is
-_SLASH = ord("/")
 _SLICE_BYTES = 65_536  # parsed at a time, so that no limit is overrun by more
 _MAX_PIPELINED = 64  # requests waiting behind the one that is being answered
-_LINGER_S = 2.0  # input is thrown away meanwhile, lest a TCP reset destroys the last answer
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -58,7 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.hosts = hosts
         self._lanes = lanes
         self._slice_bytes = min(_SLICE_BYTES, limits.max_header_bytes)
-        self._phase = _IDLE
+        self._phase = IDLE
         self._messages = 0  # begun on this connection
         self._split_head = 0  # the latest message whose head came in several slices
         self._framing: dict[bytes, bytes] = {}
@@ -68,11 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._active: RequestResponseCycle | LaneRequest | None = None  # what is being answered
         self._last_word: bytes | None = None  # a refusal that waits for the answers before it
         self._draining = False
-        # What the latest sweep found and since when; how many bytes had come by then.
-        self._seen: tuple[int, int, bool] | None = None
-        self._since = 0.0
-        self._wire_bytes_then = 0
-        self._unsent: tuple[float, int] | None = None  # since when how many bytes wait for a reader
+        self._deadlines = Deadlines(limits)
 
     # Called by the transport.
 
@@ -90,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase == _REFUSED:
+        if self._phase == REFUSED or self._answer_known(data):
             return
         if len(data) > self._slice_bytes:
             for start in range(0, len(data), self._slice_bytes):
@@ -104,19 +94,35 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as exc:
             self._refuse(_reason(exc))
         else:
-            if self._phase != _IDLE:
+            if self._phase != IDLE:
                 within = message == self._messages and phase == self._phase
                 self._check_unfinished(len(data) if within else 0)
+            elif phase == IDLE and self._messages == message + 1:
+                self._lanes.remember(data, self._current)
+
+    def _answer_known(self, data: bytes) -> bool:
+        """Puts a request on its lane whose very head, byte by byte, was accepted before."""
+        if self._phase != IDLE or self._active is not None or self._draining:
+            return False
+        known, body = self._lanes.recall(data)
+        if known is None:
+            return False
+        self._messages += 1
+        request = LaneRequest(self, self._lanes, known.lane, known.headers, keep_alive=True)
+        request.parts.append(body)
+        self._current = self._active = request
+        known.lane.begin(request)
+        return True
 
     def resume_writing(self) -> None:
-        self._unsent = None
+        self._deadlines.reader_moved()
         super().resume_writing()
 
     # Called by the parser, which stops at the first exception.
 
     def on_message_begin(self) -> None:
         self._messages += 1
-        self._phase = _HEAD
+        self._phase = HEAD
         self._wire_bytes = 0
         self.url = b""
         self.headers = []
@@ -137,7 +143,7 @@ class HttpProtocol(HttpToolsProtocol):
             return  # _ignore_upgrade comes here again
         version = parser.get_http_version()
         self._check_head(version)
-        self._phase = _BODY
+        self._phase = BODY
         self._wire_bytes = self._body_bytes = 0
         lane = self._lanes.by_target.get(self.url)
         if lane is None or not self._start_on(lane, version):
@@ -164,7 +170,7 @@ class HttpProtocol(HttpToolsProtocol):
         parser = self.parser
         expect = self._framing.get(b"expect")
         self.cycle = self._current = cycle = RequestResponseCycle(
-            scope=self._make_scope(version),
+            scope=scope_of(self, version),
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -184,25 +190,6 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
-    def _make_scope(self, version: str) -> HTTPScope:
-        raw_path, _, query = self.url.partition(b"?")
-        path = raw_path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
-            "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": self.headers,
-            "server": self.server,
-            "client": self.client,
-            "state": self.app_state.copy(),
-        }
-
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body_bytes:
@@ -217,9 +204,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if self._phase == _HEAD:
+        if self._phase == HEAD:
             return  # the parser skips the body of a request that offers an upgrade
-        self._phase = _IDLE
+        self._phase = IDLE
         cycle = self._current
         if type(cycle) is LaneRequest:
             cycle.lane.begin(cycle)
@@ -239,7 +226,7 @@ class HttpProtocol(HttpToolsProtocol):
         ):
             raise rules.headers_too_large(limits)
         rules.check_framing(version, self._framing, self.hosts, limits.max_body_bytes)
-        if self.url[0] != _SLASH or b"#" in self.url:
+        if not self.url.startswith(b"/") or b"#" in self.url:
             self.url = rules.origin_form(self.url, self._framing.get(b"host"))
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise rules.bad_request(
@@ -253,7 +240,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Bounds what a message may bring before its next part is complete."""
         limits = self.limits
         self._wire_bytes += new_bytes
-        if self._phase == _HEAD:
+        if self._phase == HEAD:
             self._split_head = self._messages
             if len(self.url) > limits.max_url_bytes:
                 self._refuse(rules.url_too_long(limits))
@@ -261,7 +248,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._wire_bytes > limits.max_header_bytes or len(self.headers) > limits.max_headers
             ):
                 self._refuse(rules.headers_too_large(limits))
-        elif self._phase == _BODY and self._wire_bytes > limits.max_body_bytes + _SLICE_BYTES:
+        elif self._phase == BODY and self._wire_bytes > limits.max_body_bytes + _SLICE_BYTES:
             # Few bytes in many chunks, long chunk extensions, or endless trailers.
             self._refuse(rules.body_too_large("is longer on the wire", limits.max_body_bytes))
 
@@ -278,7 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
         head += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._phase = _IDLE
+        self._phase = IDLE
         self.data_received(b"".join((*head, b"\r\n", rest)))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
@@ -312,19 +299,19 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._last_word is not None:
             self._say_last_word()
-        elif self._phase == _BODY and b"expect" in self._framing and not self._body_bytes:
+        elif self._phase == BODY and b"expect" in self._framing and not self._body_bytes:
             # The client may send the body or skip it: nobody knows where its next request begins.
             self.transport.close()
 
+    # Called by a request on a lane.
+
     def send_answer(self, request: LaneRequest, answer: bytes) -> None:
-        """See `salver.online.http_lane.Connection`."""
         self.transport.write(answer)
         if not request.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
     def end_unanswered(self, request: LaneRequest) -> None:
-        """See `salver.online.http_lane.Connection`."""
         self._active = None
         self._end(rules.SHUTTING_DOWN, answerable=True)
 
@@ -332,7 +319,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Ends the connection because of the message that is being read."""
         cycle = self._current
         answerable = True
-        if self._phase == _BODY and cycle is not None:  # the app may know of it already
+        if self._phase == BODY and cycle is not None:  # the app may know of it already
             answerable = not cycle.response_started
             _abandon(cycle)
             if cycle is self._active:
@@ -342,7 +329,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._end(refused, answerable)
 
     def _end(self, refused: Refused, answerable: bool) -> None:
-        self._phase = _REFUSED
+        self._phase = REFUSED
         if not answerable:
             self.transport.close()
             return
@@ -370,7 +357,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._draining = True
         if self._active is not None and self._current is not None:
             self._current.keep_alive = False  # of the last one
-        elif self._phase != _HEAD:
+        elif self._phase != HEAD:
             self.transport.close()
 
     def cut_short(self) -> None:
@@ -380,49 +367,19 @@ class HttpProtocol(HttpToolsProtocol):
 
     def sweep(self, now: float) -> None:
         """Ends the connection if the client is overdue; `now` is the time of the loop, seconds."""
-        if self._reader_stalled(now):
+        if self._deadlines.reader_stalled(self.transport.get_write_buffer_size(), now):
             self.transport.abort()
-            return
-        seen = (self._messages, self._phase, self._active is None)
-        if seen != self._seen or self._is_held_back():
-            self._seen, self._since, self._wire_bytes_then = seen, now, self._wire_bytes
         elif not self.transport.is_closing():
-            self._check_age(now - self._since, now)
-
-    def _is_held_back(self) -> bool:
-        """Whether the client waits for us, so that its silence is no fault."""
-        return self.flow.read_paused or (
-            self._phase == _BODY
-            and self._current is not None
-            and self._current.waiting_for_100_continue
-        )
-
-    def _check_age(self, age: float, now: float) -> None:
-        limits = self.limits
-        if self._phase == _HEAD:
-            if age >= limits.header_timeout_s:
-                self._refuse(rules.timed_out(f"No complete head in {age:.0f} s; send it at once."))
-        elif self._phase == _BODY:
-            if age >= limits.body_grace_s:
-                brought = self._wire_bytes - self._wire_bytes_then
-                self._since, self._wire_bytes_then = now, self._wire_bytes
-                if brought < limits.body_min_bytes_per_s * limits.body_grace_s:
-                    told = f"The body brought {brought} bytes in {age:.0f} s; send it faster."
-                    self._refuse(rules.timed_out(told))
-        elif self._active is None:
-            idle_s = limits.keep_alive_s if self._messages else limits.header_timeout_s
-            if age >= (_LINGER_S if self._phase == _REFUSED else idle_s):
+            seen = (self._messages, self._phase, self._active is None)
+            overdue = self._deadlines.look(seen, self._wire_bytes, self._is_held_back(), now)
+            if isinstance(overdue, Refused):
+                self._refuse(overdue)
+            elif overdue:
                 self.transport.close()
 
-    def _reader_stalled(self, now: float) -> bool:
-        size = self.transport.get_write_buffer_size()
-        if size == 0:
-            self._unsent = None
-            return False
-        least = self.limits.body_min_bytes_per_s * self.limits.write_stall_s
-        if self._unsent is None or not 0 <= self._unsent[1] - size < least:
-            self._unsent = (now, size)
-        return now - self._unsent[0] >= self.limits.write_stall_s
+    def _is_held_back(self) -> bool:
+        waits = self._current is not None and self._current.waiting_for_100_continue
+        return self.flow.read_paused or (self._phase == BODY and waits)
 
 
 def _abandon(cycle: RequestResponseCycle | LaneRequest) -> None:
