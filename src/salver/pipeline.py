@@ -103,6 +103,8 @@ class Pipeline:
         if policy.needs_probabilities and scored.probabilities is None:
             raise BadModelOutput(f"it has no {PROBABILITIES!r}, which {name} needs.")
         after = policy(scored)
+        if after is scored:
+            return scored
         sizes = [len(column) for column in after.columns.values()]
         if any(size != n for size in [*sizes, len(after.abstained)]):
             raise BadModelOutput(f"{name} did not return one entry per row.")

@@ -69,6 +69,8 @@ class Threshold:
         """Rows at or above the threshold keep their prediction."""
         assert scored.probabilities is not None  # the pipeline refuses such an output
         unsure = scored.probabilities.max(axis=1, initial=0.0) < self.p
+        if not unsure.any():
+            return scored
         prediction = [
             self.otherwise if below else own
             for own, below in zip(scored.columns["prediction"], unsure, strict=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import signal
 import socket
@@ -74,6 +75,9 @@ def _serve(channel: socket.socket) -> None:
         channel.sendall(pack([number, {"error": traceback.format_exc()}]))
         return
     channel.sendall(pack([number, {"examples": loaded.examples}]))
+    # What was loaded stays: the garbage collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     for number, _, rows in questions:
         outcomes = loaded.pipeline.run(batch_from_message(fields, rows))
         channel.sendall(pack([number, outcomes_as_message(outcomes)]))

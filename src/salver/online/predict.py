@@ -143,11 +143,18 @@ class PredictLane:
             self._end(request, started, *self._failed(request, error))
             return
         request.future = future
-        future.add_done_callback(functools.partial(self._finish, request, started))
+        future.add_done_callback(functools.partial(self.finish, request, started))
 
-    def _finish(
+    def finish(
         self, request: LaneRequest, started: float, done: asyncio.Future[list[Outcome]]
     ) -> None:
+        """Writes the answer to a request.
+
+        Args:
+            request: Begun here.
+            started: When, on the clock of `perf_counter`, in seconds.
+            done: What it asked for, or that its wait was cancelled.
+        """
         if done.cancelled():
             request.give_up()
             self._count(CLIENT_LEFT, started)
