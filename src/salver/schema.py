@@ -141,6 +141,18 @@ class Schema:
             return None
         return rows
 
+    def _flat_given(self, given: list[Any]) -> list[tuple[Any, ...]] | None:
+        """The same for rows that were no JSON, whose values may be what JSON does not hold."""
+        if self._flat is None:
+            return None
+        rows = []
+        for one in given:
+            row = self._flat(one)
+            if row is None or any(map(fault, row)):
+                return None
+            rows.append(row)
+        return rows
+
     def _rows(self, body: bytes, data: Any, is_list: bool) -> list[tuple[Any, ...]]:
         _check_keys(body, data)
         if not is_list and not isinstance(data, dict):
@@ -184,6 +196,9 @@ class Schema:
                 empty text is a missing value for every field that is no string.
         """
         given = [self._from_text(row) if text else self._plainly(row) for row in rows]
+        flat = self._flat_given(given)
+        if flat is not None:
+            return Checked(Batch(self.fields, flat), list(range(len(given))), {})
         try:
             valid = (
                 self._many.validate_json(_to_json(given), strict=True)

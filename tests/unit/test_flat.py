@@ -182,3 +182,19 @@ def test_a_key_that_the_model_does_not_know_is_left_to_the_validator():
     """An unknown key may hold anything, however deep."""
     assert read({"title": "a", "other": 1}) is None
     assert PLAIN.parse_json(b'{"title": "a", "other": [1]}').rows[0][0] == "a"
+
+
+odd_values = values | st.floats() | st.sampled_from(["\ud800", 2**70, b"x", float("nan")])
+odd_rows = st.dictionaries(st.sampled_from(list(Plain.model_fields)), odd_values)
+
+
+@given(st.lists(odd_rows | good_rows, max_size=3), st.booleans())
+def test_given_rows_mean_the_same_with_and_without_the_validator(given_rows, text):
+    """Also values that JSON does not know, and texts of a CSV file, pass or fail alike."""
+    if text:
+        given_rows = [{k: str(v) for k, v in row.items()} for row in given_rows]
+    plain, twin = (schema.check_rows(given_rows, text=text) for schema in (PLAIN, TWIN))
+    assert plain.positions == twin.positions
+    assert plain.rejected == twin.rejected
+    for mine, other in zip(plain.batch.rows, twin.batch.rows, strict=True):
+        assert [(type(v), v) for v in mine] == [(type(v), v) for v in other]
