@@ -75,6 +75,11 @@ def main(log_level: str) -> None:
 @click.option("--host", help="Address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to bind; 0 picks a free one.  [default: 8000]")
 @click.option("--insecure", is_flag=True, help="Allow other machines to ask without an API key.")
+@click.option(
+    "--optimize-for",
+    type=click.Choice(["throughput", "latency"]),
+    help="What replicas, threads and batch size are chosen for.  [default: throughput]",
+)
 @CONFIG
 @SETS
 def serve(
@@ -82,6 +87,7 @@ def serve(
     host: str | None,
     port: int | None,
     insecure: bool,
+    optimize_for: str | None,
     config: Path | None,
     sets: tuple[str, ...],
 ) -> None:
@@ -92,6 +98,8 @@ def serve(
 
     given = {"host": host, "port": port, "insecure": insecure or None}
     server = {name: value for name, value in given.items() if value is not None}
+    if optimize_for is not None:
+        sets = (*sets, f"optimize_for={optimize_for}")
     service = load_service(target)
     serve_until_signalled(service, target, Configuration(config, sets, server), _say)
 
@@ -144,6 +152,7 @@ def predict(
         load_service(target),
         target,
         Configuration(config, sets),
+        _say,
         deployment=deployment,
         paths=(input, output),
         options=options,

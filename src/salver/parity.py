@@ -20,6 +20,7 @@ import orjson
 from salver.definition import Deployment
 from salver.engine.loading import instantiate, load_service
 from salver.engine.local import LocalEngine
+from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.errors import InputUnreadable
 from salver.models.checkpoint import Checkpoint
 from salver.offline.folder import QUARANTINE
@@ -85,8 +86,8 @@ def compare(target: str, path: str, name: str | None, settings: Configuration) -
         target: `module:attribute` of the service.
         path: CSV, JSON Lines or Parquet file.
         name: Deployment; may be null when the service exposes one.
-        settings: Options given outside the code; `num_replicas` is 1 and nothing waits, so that
-            batches are the same on every path.
+        settings: Options given outside the code; `num_replicas` is 1, nothing waits, and no batch
+            size is left to a measurement, so that batches are the same on every path.
 
     Raises:
         SalverError: If the service does not start or the rows cannot be read.
@@ -95,6 +96,11 @@ def compare(target: str, path: str, name: str | None, settings: Configuration) -
     chosen = choose(service, name)
     same = ("num_replicas=1", "batch_wait_timeout_s=0", "max_queued_requests=null")
     configuration = replace(settings, sets=(*settings.sets, *same), server={"port": 0})
+    overrides = configuration.overrides(service)
+    for each, deployment in service.deployments.items():
+        if overrides.options_for(each, deployment.options).max_batch_size is None:
+            sized = f"{each}.max_batch_size={DEFAULT_BATCH_SIZE}"
+            configuration = replace(configuration, sets=(*configuration.sets, sized))
     session = Session(service)
     try:
         session.start(target, configuration)

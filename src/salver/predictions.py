@@ -14,7 +14,7 @@ from typing import Any
 from salver.definition import Deployment
 from salver.engine.local import LocalEngine
 from salver.errors import ConfigError, UnknownOption
-from salver.offline.job import JobOptions, Progress, run_job
+from salver.offline.job import JobOptions, Progress, begun_batch_size, run_job
 from salver.offline.results import batches
 from salver.service import Service
 from salver.types import Outcome, Row
@@ -87,7 +87,7 @@ async def predict_rows(engine: LocalEngine, name: str, rows: list[Row]) -> list[
         for i, outcome in zip(group, answered, strict=True):
             outcomes[checked.positions[i]] = outcome
 
-    groups = batches(checked.batch, deployment.options.max_batch_size)
+    groups = batches(checked.batch, engine.job_batch_size(name))
     await asyncio.gather(*(run(group) for group in groups))
     return outcomes
 
@@ -111,15 +111,17 @@ async def run_files(
         if option not in known:
             raise UnknownOption(option, value, known, "the options of an offline job")
     deployment = engine.deployment(name)
+    size = engine.job_batch_size(name)
+    if options.get("resume") and engine.has_chosen_batch_size(name):
+        size = begun_batch_size(output) or size  # floats depend on batch mates
     return await run_job(
         deployment=name,
         schema=deployment.schema,
         replica=engine.offline_replica(name),
-        max_batch_size=deployment.options.max_batch_size,
+        max_batch_size=size,
         version=engine.version(name),
         plan={
             "policies": [repr(policy) for policy in deployment.policies],
-            "max_batch_size": deployment.options.max_batch_size,
             "batch_format": deployment.options.batch_format,
         },
         input=input,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -60,6 +61,9 @@ async def serve(
                 await starting
             return
         starting.result()
+        # What was loaded stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         _say_ready(engine, face, say)
         await stopping
         say("Draining ...")
@@ -74,6 +78,8 @@ async def serve(
 def _say_ready(engine: LocalEngine, face: Face, say: Callable[[str], None]) -> None:
     for note in engine.notes:
         say(note)
+    for name, plan in engine.plans.items():
+        say(plan.described(name))
     for shadowed in face.front.shadowed_routes():
         say(f"Your own route {shadowed} wins over the generated one.")
     for deployment in engine.service.exposed:
@@ -115,6 +121,7 @@ def predict_files(
     service: Service,
     target: str,
     configuration: Configuration,
+    say: Callable[[str], None],
     *,
     deployment: str | None,
     paths: tuple[str, str],
@@ -126,6 +133,7 @@ def predict_files(
         service: What to run.
         target: Where a child process finds it.
         configuration: Options given outside the code.
+        say: Tells how the replicas run.
         deployment: Which one; may be null when the service exposes one.
         paths: Input, and output folder.
         options: See `salver.offline.job.JobOptions`.
@@ -133,15 +141,25 @@ def predict_files(
     Returns:
         The manifest.
     """
+    from salver.offline.job import begun_batch_size
     from salver.offline.progress import ProgressBar
     from salver.predictions import choose, run_files
 
     name = choose(service, deployment).name
+    overrides = configuration.overrides(service)
+    for given in overrides.deployments.values():
+        given["optimize_for"] = "throughput"  # nobody waits for a single row of a file
+    ordered = overrides.options_for(name, service.deployments[name].options)
+    if options.get("resume") and ordered.max_batch_size is None:
+        # As it was begun, or the bytes would not be the same: floats depend on batch mates.
+        overrides.deployments[name]["max_batch_size"] = begun_batch_size(paths[1])
 
     async def main() -> dict[str, Any]:
-        engine = LocalEngine(service, target, configuration.overrides(service))
+        engine = LocalEngine(service, target, overrides)
         try:
             await engine.start()
+            for one, plan in engine.job_plans.items():
+                say(plan.described(one, with_other=False))
             with ProgressBar() as display:
                 return await run_files(engine, name, *paths, options, display)
         finally:

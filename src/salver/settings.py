@@ -21,8 +21,7 @@ import yaml
 from salver.errors import ConfigError, InvalidOption, UnknownOption
 
 PREFIX = "SALVER_"
-# Variables with this prefix that are no option of a service.
-RESERVED = {"CACHE_DIR", "TRACKING_URI", "CONFIG"}
+RESERVED = {"CACHE_DIR", "TRACKING_URI", "CONFIG"}  # with this prefix, but no option of a service
 
 Bound = tuple[str, Callable[[Any], bool]]
 
@@ -57,14 +56,15 @@ def _optional(bound: Bound) -> Bound:
 
 
 def _replicas() -> Bound:
-    wanted, holds = _integer(1)
+    wanted, holds = _optional(_integer(1))
     return f'{wanted}, or "auto" on Ray', lambda value: value == "auto" or holds(value)
 
 
 # What each option takes, in words and as a test.
 _BOUNDS: dict[str, Bound] = {
     "num_replicas": _replicas(),
-    "max_batch_size": _integer(1),
+    "max_batch_size": _optional(_integer(1)),
+    "optimize_for": _one_of("throughput", "latency"),
     "batch_wait_timeout_s": _number(0),
     "max_queued_requests": _optional(_integer(1)),
     "request_timeout_s": _number(0, open_low=True),
@@ -110,15 +110,16 @@ class DeploymentOptions:
     """How one deployment is served; the names are Ray Serve's where Ray has one.
 
     Attributes:
-        num_replicas: Loaded copies of the model.
-        max_batch_size: Most rows in one call of the model.
+        num_replicas: Loaded copies of the model; null is chosen at start, see `engine.planning`.
+        max_batch_size: Most rows in one call of the model; null is measured at start.
+        optimize_for: "throughput" or "latency": what is chosen is chosen for that.
         batch_wait_timeout_s: Seconds a free replica waits for a batch to fill.
         max_queued_requests: Most rows waiting; null means the larger of 1,024 and what drains
             within `request_timeout_s`.
         request_timeout_s: Seconds within which a request is answered, 504 otherwise.
         batch_format: What `__call__` receives: "numpy" (dict of arrays) or "pandas".
         replica: "process" or "thread"; null means a process wherever the class can be imported.
-        num_cpus: Cores of one replica, which set its math threads; null shares the machine.
+        num_cpus: Cores of one replica, which set its math threads; null is chosen.
         num_gpus: Devices of one replica.
         ray_actor_options: `num_cpus` and `num_gpus` may be given here too; the rest is Ray's.
         autoscaling_config: Ray's; the embedded engine refuses it.
@@ -127,8 +128,9 @@ class DeploymentOptions:
         examples: Golden examples: rows that a replica must answer before it is ready.
     """
 
-    num_replicas: Any = 1
-    max_batch_size: int = 8
+    num_replicas: Any = None
+    max_batch_size: Any = None
+    optimize_for: str = "throughput"
     batch_wait_timeout_s: float = 0.0
     max_queued_requests: int | None = None
     request_timeout_s: float = 30.0

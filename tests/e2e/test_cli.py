@@ -339,6 +339,7 @@ def test_a_misspelt_option_names_its_neighbours(layer: str, tmp_path: Path) -> N
         (["--set", "Ecko.num_replicas=2"], "'Echo"),
         (["--config", "/no/such/file.yaml"], "/no/such/file.yaml"),
         (["--set", "autoscaling_config={max_replicas: 2}"], "belongs to Ray"),
+        (["--set", "optimize_for=latensy"], "'optimize_for' was given 'latensy'"),
         (["--host", "0.0.0.0"], "SALVER_API_KEY"),
     ],
 )
@@ -363,6 +364,33 @@ def test_options_grow_stronger_from_file_to_environment_to_argument(
     ).ready()
     assert "batches of up to 4" in server.said
     assert "5" == server.ask("env OMP_NUM_THREADS").json()["results"][0]["prediction"]
+
+
+OPEN = ("--set", "num_replicas=null", "--set", "max_batch_size=null")
+
+
+@pytest.mark.parametrize(
+    ("goal", "runs"),
+    [
+        ([], r"1 replica x 1 thread, batches of up to \d+ rows \(chosen for throughput: "),
+        (["--optimize-for", "latency"], r"1 replica x \d+ threads?, batches of .*for latency: "),
+    ],
+)
+def test_what_is_left_open_is_chosen_and_said(start: Start, goal: list[str], runs: str) -> None:
+    """A cheap model gets one replica; one line says the numbers, and the batch that was timed."""
+    server = start(*OPEN, *goal).ready()
+    line = re.search(rf"^Echo: {runs}\d+ rows? took [\d.]+ ms", server.said, re.MULTILINE)
+    assert line, server.said
+    plan = httpx.get(f"{server.address}/-/readyz").json()["deployments"]["Echo"]["plan"]
+    assert f"batches of up to {plan['max_batch_size']} row" in server.said
+    assert "A" == server.ask("a").json()["results"][0]["prediction"]
+
+
+def test_a_misspelt_goal_is_refused() -> None:
+    """The two that there are are named."""
+    result = salver("serve", TARGET, "--optimize-for", "latensy")
+    assert 2 == result.returncode
+    assert "'throughput', 'latency'" in result.stderr
 
 
 def test_a_model_that_fails_to_load_shows_why(tmp_path: Path) -> None:

@@ -72,3 +72,28 @@ def test_parity_finds_a_model_that_is_not(rows: Path) -> None:
     assert 1 == ended.returncode
     assert "row 0, bare class and HTTP: " in ended.stdout
     assert "Traceback" not in ended.stderr
+
+
+def test_a_resumed_job_keeps_the_batches_it_was_begun_with(rows: Path, tmp_path: Path) -> None:
+    """The size comes from the folder and is not measured again; another one asked for is refused."""
+    out = tmp_path / "out"
+    job = ("predict", f"{SERVICE}:coin", str(rows), str(out))
+    ended = salver(*job, "--max-bad-rows", "0")
+    assert 1 == ended.returncode
+    assert re.search(r"^Coin: .* \(chosen for throughput: .* took [\d.]+ ms", ended.stderr, re.M)
+    assert "--optimize-for" not in ended.stderr
+    journal = out / "_journal.jsonl"
+    begun = json.loads(journal.read_text().splitlines()[0])
+    assert begun["start"]["plan"]["max_batch_size"] > 3
+    begun["start"]["plan"]["max_batch_size"] = 3
+    journal.write_text(json.dumps(begun) + "\n")
+
+    refused = salver(*job, "--resume", "--set", "max_batch_size=5")
+    assert 1 == refused.returncode
+    assert "plan.max_batch_size (started with 3, now 5)" in refused.stderr
+
+    for _ in range(2):  # the second finds it finished
+        ended = salver(*job, "--resume")
+        assert 0 == ended.returncode, ended.stderr
+        assert "batches of up to 3 rows (replicas chosen" in ended.stderr
+        assert 3 == json.loads((out / "_manifest.json").read_text())["plan"]["max_batch_size"]

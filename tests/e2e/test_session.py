@@ -1,6 +1,7 @@
 """A service in the background of a process: notebooks and scripts."""
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 
@@ -120,3 +121,20 @@ def test_predict_in_a_route_is_an_error_and_no_deadlock():
         assert "await tagger(rows)" in httpx.get(f"{address}/wrong", timeout=30).json()
     finally:
         service.shutdown()
+
+
+def test_a_job_resumed_in_a_session_keeps_its_batches(tmp_path, service):
+    """The engine has measured a size of its own by then; the folder's is used."""
+    path, out = tmp_path / "rows.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"text": list("abcdefg"), "score": [1.0] * 7}), path)
+    service.predict(path, out)
+    manifest = out / "_manifest.json"
+    begun = json.loads(manifest.read_text())
+    assert begun["plan"]["max_batch_size"] > 3
+    begun["plan"]["max_batch_size"] = 3
+    manifest.write_text(json.dumps(begun))
+
+    again = service.predict(path, out, resume=True)
+
+    assert "already complete" == again["status"]
+    assert 3 == again["plan"]["max_batch_size"]

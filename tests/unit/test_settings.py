@@ -35,8 +35,11 @@ REFUSED = [
     ("num_replicas", True),
     ("num_replicas", 1.5),
     ("num_replicas", "2"),
-    ("num_replicas", None),
+    ("num_replicas", "two"),
     ("max_batch_size", 0),
+    ("max_batch_size", "auto"),
+    ("optimize_for", "speed"),
+    ("optimize_for", None),
     ("batch_wait_timeout_s", -1),
     ("batch_wait_timeout_s", float("nan")),
     ("batch_wait_timeout_s", float("inf")),
@@ -73,6 +76,9 @@ def test_a_value_out_of_bounds_is_refused(name, value):
     [
         ("num_replicas", "auto"),
         ("num_replicas", 3),
+        ("num_replicas", None),
+        ("max_batch_size", None),
+        ("optimize_for", "latency"),
         ("max_queued_requests", None),
         ("request_timeout_s", 1),
         ("request_timeout_s", 10**400),
@@ -80,7 +86,7 @@ def test_a_value_out_of_bounds_is_refused(name, value):
         ("replica", None),
         ("autoscaling_config", {"min_replicas": 1}),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_a_value_within_bounds_is_kept(name, value):
     """Values that an option can take are taken as they are."""

@@ -302,3 +302,7 @@ class Dispatcher:
                 entry.waiter.fill(entry.index, Outcome(None, CRASHED))
             else:
                 self._suspects.append(entry)
+
+    def set_max_batch_size(self, rows: int) -> None:
+        """Says how many rows go together, once that was measured."""
+        self._batcher.max_batch_size = rows

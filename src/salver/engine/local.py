@@ -9,24 +9,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from salver.definition import Deployment, Handle
 from salver.engine.composed import ComposedHandle
-from salver.engine.devices import share_devices
+from salver.engine.devices import devices, share_devices
 from salver.engine.dispatcher import Dispatcher
 from salver.engine.loading import Resolved, check_examples, version_of
+from salver.engine.measuring import tried
 from salver.engine.metrics import EngineMetrics
 from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
+from salver.engine.planning import (
+    Plan,
+    Shared,
+    common_size,
+    first_plan,
+    is_open,
+    settled,
+    sizes_to_time,
+)
 from salver.engine.pool import Pool
 from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
+from salver.engine.samples import sample_rows
 from salver.errors import ConfigError, UnsupportedOption
 from salver.policies import as_policies
 from salver.service import Service
 from salver.settings import DEPLOYMENT_OPTIONS, DeploymentOptions, Overrides, available_cores
+from salver.types import Batch, Outcomes
 
 log = logging.getLogger("salver.engine")
 
@@ -60,6 +73,8 @@ class LocalEngine:
         self.metrics = EngineMetrics()
         self.handles: dict[str, Handle] = {}
         self.notes: list[str] = []
+        self.plans: dict[str, Plan] = {}
+        self.job_plans: dict[str, Plan] = {}  # the same replicas with the batches of offline jobs
         self._overrides = overrides or Overrides()
         self._deployments: dict[str, Deployment] = {}
         for deployment in service.deployments.values():  # parts before those bound to them
@@ -71,15 +86,35 @@ class LocalEngine:
         self._stopping = False
         for deployment in self._deployments.values():
             self._check(deployment)
-            if not deployment.is_composed:
-                self._prepare(deployment)
+        models = [d for d in self._deployments.values() if not d.is_composed]
+        # Before what is left open is filled in.
+        self._ordered = {name: d.options for name, d in self._deployments.items()}
+        self._shared = Shared(
+            available_cores(), len(devices()), [(d.options, self._is_own(d)) for d in models]
+        )
+        for deployment in models:
+            self._prepare(deployment)
         for deployment in self._deployments.values():
             if deployment.is_composed:
                 self.handles[deployment.name] = ComposedHandle(deployment)
+        self._size_composed()
 
     def deployment(self, name: str) -> Deployment:
         """A deployment with its options as they are in force."""
         return self._deployments[name]
+
+    def has_chosen_batch_size(self, name: str) -> bool:
+        """Whether `max_batch_size` was left to the engine."""
+        return self._ordered[name].max_batch_size is None
+
+    def job_batch_size(self, name: str) -> int:
+        """Rows in a batch of an offline job."""
+        ordered: int | None = self._ordered[name].max_batch_size
+        if ordered is not None:
+            return ordered
+        if name in self.job_plans:
+            return self.job_plans[name].max_batch_size
+        return common_size(self.job_plans.values())
 
     async def start(self) -> None:
         """Returns when every deployment has a replica that answered its golden examples.
@@ -91,7 +126,13 @@ class LocalEngine:
         """
         try:
             self._resolved = dict(await resolve_all(self._deployments.values()))
-            await asyncio.gather(*(pool.start() for pool in self._pools.values()))
+            on_trial = [name for name in self._pools if self._is_open(name)]
+            await asyncio.gather(
+                *(p.start_one() if n in on_trial else p.start() for n, p in self._pools.items())
+            )
+            for name in on_trial:  # one after the other, since they share the cores
+                await self._try(name)
+            self._size_composed()
         except BaseException:
             await self.stop(0)
             raise
@@ -173,8 +214,8 @@ class LocalEngine:
     def _prepare(self, deployment: Deployment) -> None:
         name, options = deployment.name, deployment.options
         kind = self._kind(deployment)
-        threads = self._threads(options)
-        devices = share_devices(options.num_replicas, options.num_gpus)
+        plan = first_plan(options, kind == "process", self._shared)
+        devices_of = share_devices(plan.replicas, options.num_gpus)
         if kind == "thread" and (options.num_cpus or options.num_gpus):
             raise UnsupportedOption(
                 f"{name}: num_cpus and num_gpus are set per process, so replicas in threads cannot "
@@ -188,20 +229,68 @@ class LocalEngine:
                 return ThreadReplica(deployment, resolved)
             assert self.target is not None
             overrides = self._overrides.deployments.get(name, {})
-            birth = Birth(self.target, name, overrides, resolved, threads, devices(index))
+            birth = Birth(
+                self.target, name, overrides, resolved, plan.threads or 1, devices_of(index)
+            )
             return ProcessReplica(birth, deployment)
 
-        pool = Pool(name, make, options.num_replicas, options.startup_timeout_s)
+        options = self._adopt(name, plan)
+        pool = Pool(name, make, plan.replicas, options.startup_timeout_s)
         metrics = self.metrics.of(name, lambda: dispatcher.queued, lambda: pool.healthy)
         pool.on_restart = metrics.restart
         dispatcher = Dispatcher(name, deployment.schema.fields, options, pool, metrics)
         self._pools[name] = pool
         self._dispatchers[name] = dispatcher
         self.handles[name] = dispatcher
-        self.notes.append(
-            f"{name}: {options.num_replicas} {kind} replica(s) x {threads} thread(s), batches of "
-            f"up to {options.max_batch_size}"
-        )
+
+    async def _try(self, name: str) -> None:
+        """Tries the first replica of a deployment, and starts the others that are worth having."""
+        pool, deployment, ordered = self._pools[name], self._deployments[name], self._ordered[name]
+        examples = [example["input"] for example in pool.examples]
+        sizes = sizes_to_time(ordered)
+        rows = sample_rows(deployment.schema, examples, max(sizes))
+        is_own = self._is_own(deployment)
+
+        async def run(batch: Batch) -> Outcomes:
+            return await pool.run(batch, ordered.request_timeout_s)
+
+        begun = time.perf_counter()
+        trial = await tried(run, rows, sizes, pool.slots[0].worker.pid if is_own else None)
+        log.info("%s: tried for %.2f s: %s", name, time.perf_counter() - begun, trial)
+        plan = settled(self.plans[name], ordered, trial, self._shared)
+        of_jobs = settled(self.plans[name], ordered, trial, self._shared, for_jobs=True)
+        self._dispatchers[name].set_max_batch_size(plan.max_batch_size)
+        self._adopt(name, plan)
+        self.job_plans[name] = replace(of_jobs, replicas=plan.replicas)
+        pool.grow(plan.replicas)
+
+    def _adopt(self, name: str, plan: Plan) -> DeploymentOptions:
+        """Puts the numbers of a plan where everybody reads them."""
+        self.plans[name] = self.job_plans[name] = plan
+        found = {"num_replicas": plan.replicas, "max_batch_size": plan.max_batch_size}
+        return self._fill_in(name, found)
+
+    def _size_composed(self) -> None:
+        for deployment in self._deployments.values():
+            if deployment.is_composed and deployment.options.max_batch_size is None:
+                self._fill_in(deployment.name, {"max_batch_size": common_size(self.plans.values())})
+
+    def _fill_in(self, name: str, found: Mapping[str, Any]) -> DeploymentOptions:
+        deployment = self._deployments[name]
+        options = deployment.options.replace(found, f"the options of {name}")
+        self._deployments[name] = deployment.with_options(options)
+        return options
+
+    def _is_open(self, name: str) -> bool:
+        return is_open(self._ordered[name], self._is_own(self._deployments[name]))
+
+    def _is_own(self, deployment: Deployment) -> bool:
+        """Whether replicas are processes of their own."""
+        return (deployment.options.replica or self._usual_kind) == "process"
+
+    @property
+    def _usual_kind(self) -> str:
+        return "thread" if self.target is None else "process"
 
     def _kind(self, deployment: Deployment) -> str:
         wanted = deployment.options.replica
@@ -216,21 +305,15 @@ class LocalEngine:
                 f"{deployment.name} runs in threads: its service is not importable by module and "
                 "name, so no child process can load it"
             )
-        return wanted or ("process" if importable else "thread")
-
-    def _threads(self, options: DeploymentOptions) -> int:
-        if options.num_cpus is not None:
-            return max(1, math.floor(options.num_cpus))
-        models = [d for d in self._deployments.values() if not d.is_composed]
-        replicas: int = sum(d.options.num_replicas for d in models)
-        return max(1, available_cores() // replicas)
+        return wanted or self._usual_kind
 
     def _check(self, deployment: Deployment) -> None:
         name, options = deployment.name, deployment.options
         if options.autoscaling_config is not None or options.num_replicas == "auto":
             raise UnsupportedOption(
                 f"{name}: autoscaling belongs to Ray; the embedded engine runs a fixed number of "
-                "replicas. Give num_replicas a number and remove autoscaling_config."
+                "replicas. Give num_replicas a number, or leave it out to have it chosen at start, "
+                "and remove autoscaling_config."
             )
         foreign = sorted(set(options.ray_actor_options) - {"num_cpus", "num_gpus"})
         if foreign:
@@ -254,15 +337,19 @@ class LocalEngine:
             raise ConfigError(f"{name}: {error.message}") from None
         check_examples(deployment)
 
+    def _is_ready(self, pool: Pool) -> bool:
+        return pool.was_ready and pool.healthy > 0
+
     def _described(self, name: str) -> dict[str, Any]:
         deployment = self._deployments[name]
         if deployment.is_composed:
             parts = {part.name for part in deployment.parts}
-            ready = all(self._pools[p].healthy for p in parts if p in self._pools)
+            ready = all(self._is_ready(self._pools[p]) for p in parts if p in self._pools)
             return {"ready": ready, "parts": sorted(parts)}
         pool = self._pools[name]
         return {
-            "ready": pool.healthy > 0,
+            "ready": self._is_ready(pool),
+            "plan": self.plans[name].as_json(),
             "replicas": [slot.described() for slot in pool.slots],
             "queued": self._dispatchers[name].queued,
             "version": self.version(name) if pool.was_ready else None,

@@ -59,7 +59,7 @@ class Pool:
 
     Attributes:
         examples: Golden examples as the first replica answered them.
-        was_ready: True once a replica has been ready.
+        was_ready: True once a replica has been ready, and is not on trial.
         on_free: Called when a replica became free.
         on_restart: Called when a replica ended and is replaced.
     """
@@ -84,6 +84,7 @@ class Pool:
         self._tasks: set[asyncio.Task[Any]] = set()  # cancelled by stop(), unlike runs
         self._runs: set[asyncio.Task[Outcomes]] = set()
         self._stopping = False
+        self._is_on_trial = False
 
     @property
     def healthy(self) -> int:
@@ -102,7 +103,34 @@ class Pool:
             ReplicaStartFailed: If one fails before any is ready; all are ended then.
         """
         self.slots = [Slot(i, self._make(i)) for i in range(self.size)]
-        starts = {self._spawn_task(self._start(slot)): slot for slot in self.slots}
+        await self._first_of(self.slots)
+        self._spawn_task(self._watch())
+
+    async def start_one(self) -> None:
+        """Starts one replica, which answers `run` only, until `grow` says how many there will be.
+
+        Raises:
+            ReplicaStartFailed: If it fails.
+        """
+        self._is_on_trial = True
+        self.slots = [Slot(0, self._make(0))]
+        await self._first_of(self.slots)
+        self._spawn_task(self._watch())
+
+    def grow(self, size: int) -> None:
+        """Ends the trial: requests are let in, and the other replicas of `size` start."""
+        if self._stopping:
+            return
+        self._is_on_trial = False
+        self.was_ready = True
+        self.size = size
+        for index in range(len(self.slots), size):
+            slot = Slot(index, self._make(index))
+            self.slots.append(slot)
+            self._replace_if_failed(self._spawn_task(self._start(slot)), slot)
+
+    async def _first_of(self, slots: list[Slot]) -> None:
+        starts = {self._spawn_task(self._start(slot)): slot for slot in slots}
         done, pending = await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task.exception() is not None]
         if failed and len(failed) == len(done):
@@ -110,7 +138,6 @@ class Pool:
             raise failed[0].exception() or AssertionError
         for task in (*failed, *pending):
             self._replace_if_failed(task, starts[task])
-        self._spawn_task(self._watch())
 
     def acquire(self) -> Slot | None:
         """Takes a free replica, or null."""
@@ -150,7 +177,7 @@ class Pool:
         # A caller that is cancelled leaves its replica at work, which is free only when it is done.
         running = asyncio.get_running_loop().create_task(self._run_on(slot, batch, timeout_s))
         self._runs.add(running)
-        running.add_done_callback(self._runs.discard)
+        running.add_done_callback(self._ended)
         return await asyncio.shield(running)
 
     async def stop(self) -> None:
@@ -168,6 +195,11 @@ class Pool:
             if slot not in living:
                 slot.worker.kill()
             slot.state = "dead"
+
+    def _ended(self, running: asyncio.Task[Outcomes]) -> None:
+        self._runs.discard(running)
+        if not running.cancelled():
+            running.exception()  # seen, also when its caller has left
 
     async def _run_on(self, slot: Slot, batch: Batch, timeout_s: float | None) -> Outcomes:
         try:
@@ -201,7 +233,7 @@ class Pool:
         log.info("%s: replica %d ready in %.1f s", self.name, slot.index, ready.load_s)
         self.examples = self.examples or ready.examples
         slot.state = "ready"
-        self.was_ready = True
+        self.was_ready = not self._is_on_trial
         self._freed()
 
     async def _restart(self, slot: Slot) -> None:

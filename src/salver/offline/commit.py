@@ -13,8 +13,8 @@ import orjson
 
 from salver import __version__
 from salver.errors import InvalidOption, ManifestMismatch, TooManyBadRows
-from salver.offline.folder import JOURNAL, MANIFEST, QUARANTINE, OutputFolder
-from salver.offline.journal import Entry, Journal, Written, as_plain_json, refuse_other
+from salver.offline.folder import JOURNAL, MANIFEST, QUARANTINE, OutputFolder, local_folder
+from salver.offline.journal import Entry, Journal, Written, as_plain_json, begun, refuse_other
 from salver.offline.results import Results, merged
 from salver.offline.rows import Chunk, Cursor
 from salver.offline.writers import Format, writer_for
@@ -115,6 +115,22 @@ def completed(folder: OutputFolder, identity: Mapping[str, Any]) -> dict[str, An
         )
     (folder.path / JOURNAL).unlink(missing_ok=True)
     return {**manifest, "status": "already complete"}
+
+
+def begun_batch_size(output: str) -> int | None:
+    """Rows in a batch of the job that an output folder was begun with; null if there is none.
+
+    Raises:
+        InvalidOption: If the folder is not on a local disk.
+    """
+    folder = OutputFolder(local_folder(output))
+    name = MANIFEST if folder.finished else JOURNAL
+    if not (folder.path / name).is_file():
+        return None
+    data = folder.read(name)
+    identity = orjson.loads(data) if folder.finished else begun(data)
+    size = identity.get("plan", {}).get("max_batch_size")
+    return size if _is_count(size, 1) else None
 
 
 class Committer:

@@ -19,7 +19,13 @@ from typing import Any
 
 from salver.engine.offline import OfflineReplica
 from salver.errors import OutputExists
-from salver.offline.commit import Committer, JobOptions, completed, identity_of
+from salver.offline.commit import (
+    Committer,
+    JobOptions,
+    begun_batch_size,
+    completed,
+    identity_of,
+)
 from salver.offline.folder import held, local_folder
 from salver.offline.readers import Reader, open_reader
 from salver.offline.results import Results, batches
@@ -29,7 +35,7 @@ from salver.offline.text_readers import BLOCK_ROWS
 from salver.schema import Schema
 from salver.types import Batch, Outcomes
 
-__all__ = ["JobOptions", "Progress", "run_job"]
+__all__ = ["JobOptions", "Progress", "begun_batch_size", "run_job"]
 
 RUNNING_CHUNKS = 2  # so that replicas stay busy while a chunk ends; one more is read ahead
 PROGRESS_EVERY_S = 0.1

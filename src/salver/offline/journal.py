@@ -155,6 +155,12 @@ class Journal:
             raise refused(self._folder.path, error) from error
 
 
+def begun(data: bytes) -> dict[str, Any]:
+    """The identity of the job that a journal was begun with; empty if it is cut off before."""
+    start: dict[str, Any] = _whole_lines(data)[0].get("start", {})
+    return start
+
+
 def refuse_other(started: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Holds what a folder was started with against what is to be done now.
 

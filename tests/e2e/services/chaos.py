@@ -18,7 +18,7 @@ class Text(BaseModel):
     text: str = ""
 
 
-@deployment(input=Text)
+@deployment(input=Text, num_replicas=1, max_batch_size=8)
 class Echo:
     """Gives each text in capitals and the process that did it; notes what it saw in a file."""
 

@@ -29,9 +29,8 @@ class Served:
         self.pool: Pool = self.workers.pool(size)
         self.engine_metrics = EngineMetrics()
         metrics = self.engine_metrics.of("Tagger", lambda: 0, lambda: 0)
-        self.dispatcher = Dispatcher(
-            "Tagger", FIELDS, DeploymentOptions(**options), self.pool, metrics
-        )
+        given = DeploymentOptions(**{"max_batch_size": 8, **options})
+        self.dispatcher = Dispatcher("Tagger", FIELDS, given, self.pool, metrics)
 
     async def start(self) -> Served:
         await self.pool.start()
@@ -48,6 +47,23 @@ class Served:
 
 def predictions(outcomes: list[Outcome]) -> list[str]:
     return [outcome["prediction"] for outcome in outcomes]
+
+
+def test_the_batch_size_may_be_found_later() -> None:
+    """What waits when the size is said goes together as it says."""
+
+    async def scenario() -> None:
+        served = await Served(max_batch_size=8).start()
+        served.dispatcher.set_max_batch_size(2)
+        asked = served.ask("a", "b", "c")
+        await settle()
+        assert [["a", "b"]] == served.latest.texts
+        served.latest.answer()
+        await settle()
+        served.latest.answer()
+        assert ["A", "B", "C"] == predictions(await asked)
+
+    run(scenario())
 
 
 def test_each_asker_gets_the_outcomes_of_its_rows() -> None:

@@ -90,12 +90,16 @@ def test_options_that_mean_nothing_to_a_function_are_reported() -> None:
 def test_overrides_are_in_force() -> None:
     """Options given outside the code reach the deployment, and the notes tell."""
     engine = engine_of(bound(), num_replicas=3, max_batch_size=5)
+    plan = engine.plans["Tagger"].described("Tagger")
 
     assert (3, 5) == (
         engine.deployment("Tagger").options.num_replicas,
         engine.deployment("Tagger").options.max_batch_size,
     )
-    assert any("3 thread replica(s)" in note and "up to 5" in note for note in engine.notes)
+    assert (
+        "Tagger: 3 replicas in threads of this process, batches of up to 5 rows (as configured)"
+        == plan
+    )
     assert any("not importable" in note for note in engine.notes)
 
 
@@ -142,7 +146,8 @@ def test_parts_of_a_function_are_asked_in_parallel() -> None:
             return super().__call__(batch)
 
     parts = [
-        deployment(input=Text, name=name)(type(name, (Meets,), {})).bind() for name in ("A", "B")
+        deployment(input=Text, name=name, max_batch_size=8)(type(name, (Meets,), {})).bind()
+        for name in ("A", "B")
     ]
 
     async def both(rows: Any, a: Any, b: Any) -> Any:
@@ -215,7 +220,7 @@ def test_a_row_in_flight_is_answered_by_a_stop() -> None:
             assert release.wait(20)
             return super().__call__(batch)
 
-    slow = deployment(input=Text)(Slow).bind()
+    slow = deployment(input=Text, max_batch_size=8)(Slow).bind()  # so that it is not tried at start
 
     async def play() -> None:
         engine = LocalEngine(Service(slow))
@@ -365,3 +370,130 @@ def test_readiness_shows_no_path_of_this_machine(tmp_path: Path) -> None:
     state = run_with(Service(tagger), scenario)
     assert str(tmp_path) not in str(state)
     assert "folder" == state["deployments"]["Tagger"]["checkpoints"][0]["source"]
+
+
+class Counts(StubModel):
+    """Notes how many rows it was given at a time."""
+
+    seen: list[int]
+
+    def __call__(self, batch: Any) -> Any:
+        type(self).seen.append(len(batch["text"]))
+        if max(type(self).seen) > 1 and hasattr(self, "fails"):
+            raise ValueError("no")
+        return super().__call__(batch)
+
+
+def counting(name: str = "Tagger", fails: bool = False, **options: Any) -> tuple[Any, list[int]]:
+    seen: list[int] = []
+    made = {"seen": seen, **({"fails": True} if fails else {})}
+    return deployment(input=Text, name=name, **options)(type(name, (Counts,), made)).bind(), seen
+
+
+def test_what_is_left_open_is_measured_at_start() -> None:
+    """The size that was found is in the options, the plan and `/-/readyz`."""
+    tagger, seen = counting()
+
+    async def scenario(engine: LocalEngine) -> tuple[Any, Any]:
+        assert engine.job_batch_size("Tagger") in (8, 64)
+        return engine.deployment("Tagger").options, engine.readiness()["deployments"]["Tagger"]
+
+    options, state = run_with(Service(tagger), scenario)
+    assert 1 == seen[0]
+    assert 64 == max(seen)
+    assert options.max_batch_size in (8, 16, 32, 64)
+    plan = state["plan"]
+    assert (1, None, options.max_batch_size) == (
+        plan["num_replicas"],
+        plan["threads"],
+        plan["max_batch_size"],
+    )
+    assert "took" in plan["reason"]
+    assert 1 == options.num_replicas
+
+
+def test_nothing_is_measured_when_nothing_is_open() -> None:
+    """With both numbers given, a model sees no row before the first request."""
+    tagger, seen = counting(num_replicas=1, max_batch_size=8)
+
+    async def scenario(engine: LocalEngine) -> str:
+        assert not engine.has_chosen_batch_size("Tagger")
+        return engine.plans["Tagger"].reason
+
+    assert "as configured" == run_with(Service(tagger), scenario)
+    assert [] == seen
+
+
+def test_a_model_that_fails_on_made_up_rows_is_served_all_the_same() -> None:
+    """The defaults are used, and the plan says why."""
+    tagger, _ = counting(fails=True)
+
+    async def scenario(engine: LocalEngine) -> tuple[int, str]:
+        return engine.plans["Tagger"].max_batch_size, engine.plans["Tagger"].reason
+
+    size, reason = run_with(Service(tagger), scenario)
+    assert 8 == size
+    assert "not measured, the model failed" in reason
+
+
+def test_golden_examples_are_what_is_measured_with() -> None:
+    """Rows that the model is known to answer are better than made-up ones."""
+    seen: set[str] = set()
+
+    class Known(StubModel):
+        def __call__(self, batch: Any) -> Any:
+            seen.update(batch["text"])
+            return super().__call__(batch)
+
+    tagger = deployment(input=Text, examples=[{"text": "aa"}, {"text": "bb"}])(Known).bind()
+
+    async def scenario(engine: LocalEngine) -> bool:
+        return engine.has_chosen_batch_size("Known")
+
+    assert run_with(Service(tagger), scenario)
+    assert {"aa", "bb"} == seen
+
+
+def test_a_function_takes_the_rows_of_its_largest_part() -> None:
+    """Its own number is left open too, and nothing is measured for it."""
+    one, _ = counting("One", max_batch_size=50)
+    two, _ = counting("Two", max_batch_size=2)
+
+    async def both(rows: Any, one: Any, two: Any) -> Any: ...
+
+    async def scenario(engine: LocalEngine) -> Any:
+        assert (50, 50) == (engine.job_batch_size("both"), engine.job_batch_size("One"))
+        return engine.deployment("both").options.max_batch_size, set(engine.plans)
+
+    found = run_with(Service(deployment(input=Text)(both).bind(one, two)), scenario)
+    assert (50, {"One", "Two"}) == found
+
+
+def test_requests_wait_for_the_end_of_a_trial() -> None:
+    """They would be measured too; until then the service says that it is loading."""
+    held, going = threading.Event(), threading.Event()
+
+    class Held(StubModel):
+        def __call__(self, batch: Any) -> Any:
+            held.set()
+            assert going.wait(20)
+            return super().__call__(batch)
+
+    tagger = deployment(input=Text, name="Tagger")(Held).bind()
+
+    async def play() -> None:
+        engine = LocalEngine(Service(tagger))
+        starting = asyncio.ensure_future(engine.start())
+        await asyncio.get_running_loop().run_in_executor(None, held.wait, 20)
+        if not starting.done():
+            assert not engine.readiness()["ready"]
+            batch = tagger.schema.check_rows([{"text": "aa"}]).batch
+            with pytest.raises(NotReady, match="still loading"):
+                await engine.handles["Tagger"].ask(batch)
+        await starting  # the trial does not wait for a model that hangs
+        assert engine.readiness()["ready"]
+        going.set()
+        assert "yes" == (await tagger({"text": "aa"}))["prediction"]
+        await engine.stop(5)
+
+    asyncio.run(play())

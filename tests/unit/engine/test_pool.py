@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -377,3 +378,110 @@ def test_stop_ends_everything() -> None:
         assert 3 == len(workers.made)
 
     run(scenario())
+
+
+def test_a_replica_on_trial_answers_only_who_tries_it() -> None:
+    """One replica starts; requests are let in, and the others start, when the trial is over."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers(by_itself=False)
+        pool = workers.pool(4)
+        starting = asyncio.ensure_future(pool.start_one())
+        await settle()
+        workers[0].become_ready()
+        await starting
+        assert ["ready"] == states(pool)
+        assert not pool.was_ready
+
+        tried = asyncio.ensure_future(pool.run(batch_of("a")))
+        await settle()
+        workers[0].answer()
+        assert ["A"] == (await tried).columns["prediction"]
+
+        pool.grow(2)
+        assert (True, 2, ["ready", "starting"]) == (pool.was_ready, pool.size, states(pool))
+        await settle()
+        workers[1].become_ready()
+        await settle()
+        assert ["ready", "ready"] == states(pool)
+        await pool.stop()
+
+    run(scenario())
+
+
+def test_a_trial_that_hangs_keeps_its_replica_busy() -> None:
+    """Nobody waits for it, no request goes there, and the hang is ended in its time."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers()
+        pool = workers.pool(2)
+        await pool.start_one()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await pool.run(batch_of("a"), timeout_s=5)
+        pool.grow(2)
+        await settle()
+        assert ["busy", "ready"] == states(pool)
+        await asyncio.sleep(6)
+        assert ["ready", "ready"] == states(pool)
+        assert 3 == len(workers.made)
+        await pool.stop()
+
+    run(scenario())
+
+
+def test_a_replica_that_dies_on_trial_is_replaced() -> None:
+    """The pool goes on as if a request had done it."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers()
+        pool = workers.pool(1)
+        await pool.start_one()
+        tried = asyncio.ensure_future(pool.run(batch_of("a")))
+        await settle()
+        workers[0].die()
+        with pytest.raises(ReplicaDied):
+            await tried
+        pool.grow(1)
+        await asyncio.sleep(0.01)
+        assert (["ready"], 1) == (states(pool), pool.slots[0].restarts)
+        await pool.stop()
+
+    run(scenario())
+
+
+def test_a_trial_that_cannot_start_is_an_error_of_start() -> None:
+    """As with any first replica; and a pool that was stopped does not grow."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers(by_itself=False)
+        pool = workers.pool(2)
+        starting = asyncio.ensure_future(pool.start_one())
+        await settle()
+        workers[0].started.set_exception(ReplicaStartFailed("no such file"))
+        with pytest.raises(ReplicaStartFailed, match="no such file"):
+            await starting
+        pool.grow(2)
+        assert ["dead"] == states(pool)
+
+    run(scenario())
+
+
+def test_a_run_that_nobody_waits_for_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    """A trial that was given up and then fails is no news: its replica's end was logged."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers()
+        pool = workers.pool(1)
+        await pool.start()
+        asking = asyncio.ensure_future(pool.run(batch_of("a")))
+        await settle()
+        asking.cancel()
+        await settle()
+        workers[0].die()
+        await settle()
+        await pool.stop()
+
+    run(scenario())
+    gc.collect()
+    assert [] == [r.message for r in caplog.records if r.name == "asyncio"]
