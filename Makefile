@@ -2,10 +2,14 @@
 PYTHON ?= python3
 PORT ?= 8000
 DATASET ?=
+ONLY ?=
+MODEL ?= constant
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo serve train evaluate test check format clean
+BENCH_READY := .venv/.bench-ready
+
+.PHONY: demo serve train evaluate test check format bench profile clean
 
 demo: $(READY)  ## Walk the whole Made With ML lesson: train, choose, predict offline, serve, query
 	$(BIN)/python -m madewithml.demo
@@ -33,12 +37,25 @@ format: $(READY)  ## Rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(BENCH_READY)  ## Measure Salver, rivals and bare limits (ONLY=salver,litserve); about 90 minutes
+	$(BIN)/python -m bench $(if $(ONLY),--only '$(ONLY)')
+
+profile: $(BENCH_READY)  ## Draw flame graphs of a server under load (MODEL=constant), and time its steps
+	$(BIN)/python -m bench.micro
+	$(BIN)/python -m bench.micro.profile $(MODEL)
+
 clean:  ## Remove what the verbs above made
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache mlflow.db mlruns mlartifacts
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache mlflow.db mlruns mlartifacts \
+		bench/.venvs bench/.artifacts
 
 $(READY): pyproject.toml constraints.txt examples/madewithml/pyproject.toml
 	@echo "Installing into .venv (a few minutes the first time; torch is the bulk) ..." >&2
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-e '.[torch,pandas,dev]' -e examples/madewithml >&2
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	@command -v wrk >/dev/null || { echo "The load generator wrk is missing: apt install wrk" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' >&2
 	@touch $@

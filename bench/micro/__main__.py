@@ -1,6 +1,5 @@
 """`python -m bench.micro`: a table of what each step of a request costs, per row."""
 
-import asyncio
 import gc
 import json
 import time

@@ -1,0 +1,84 @@
+"""The bare model in a loop, as processes of their own: what no server can exceed.
+
+Both ways to use the cores are run, one process with all of them and one process on each, since
+which is faster depends on the model (one that holds the GIL needs processes). It does not know
+what `bench.bare` does in its loop.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import prepare
+from bench.plan import LOOP_S, Loops
+from bench.processes import clean_environment
+from bench.results import Loop
+
+BATCH = 8  # sorted by length; on a CPU larger ones are slower
+LIMIT_S = 120.0
+
+
+class LoopFailed(Exception):
+    """A bare loop ended without a result; the message is the reason."""
+
+
+def measure(step: Loops, cores: int) -> list[Loop]:
+    """The loops of one model in one round."""
+    found = []
+    for processes, threads in dict.fromkeys(((1, cores), (cores, 1))):
+        loop = Loop(step.round, step.model, processes, threads)
+        try:
+            found.append(together(loop, _run(step.model, threads, processes)))
+        except LoopFailed as failure:
+            found.append(replace(loop, refused=str(failure)))
+    return found
+
+
+def together(loop: Loop, said: list[dict[str, Any]]) -> Loop:
+    """Adds up what the processes of one loop said."""
+    return replace(
+        loop,
+        rows_per_s=sum(one["rows_per_s"] for one in said),
+        p50_ms=max(one["p50_ms"] for one in said),
+        load_s=max(one["load_s"] for one in said),
+        idle_mb=sum(one["idle_mb"] for one in said),
+        rss_mb=sum(one["rss_mb"] for one in said),
+    )
+
+
+def _run(model: str, threads: int, processes: int) -> list[dict[str, Any]]:
+    python = Path(sys.executable)
+    command = [str(python), "-m", "bench.bare", "--model", model, "--threads", str(threads)]
+    command += ["--batch", str(BATCH), "--seconds", str(LOOP_S)]
+    env = clean_environment(python) | {
+        "BENCH_FOLDER": str(prepare.folder(model)),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
+    }
+    running = [
+        subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    try:
+        return [_said(one) for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def _said(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    try:
+        out, complaints = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise LoopFailed(f"the bare loop took longer than {LIMIT_S:g} s") from None
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    if process.returncode != 0 or not lines:
+        said = (complaints.strip() or "nothing").splitlines()[-1]
+        raise LoopFailed(f"the bare loop ended with code {process.returncode}: {said}")
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
