@@ -28,7 +28,7 @@ class Row(BaseModel):
     number: float = 0
 
 
-@deployment(input=Row, replica="thread", request_timeout_s=0.4, max_batch_size=1)
+@deployment(input=Row, replica="thread", num_replicas=1, max_batch_size=1)
 class Echo:
     """Says what it was given; a text decides how."""
 
@@ -43,18 +43,24 @@ class Echo:
         return [{"said": t, "number": n} for t, n in zip(texts, batch["number"], strict=True)]
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    service = Service(Echo.bind())
+@contextlib.contextmanager
+def served(bound: Any, **options: Any) -> Iterator[int]:
+    service = Service(bound)
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        service.run(blocking=False, port=0, max_body_bytes=5000, max_rows=3)
+        service.run(blocking=False, port=0, **options)
     try:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", said.getvalue())
         assert found is not None
         yield int(found[1])
     finally:
         service.shutdown()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with served(Echo.bind(), max_body_bytes=5000, max_rows=3) as port:
+        yield port
 
 
 def raw(target: str, body: bytes, *lines: str, version: str = "1.1", method: str = "POST") -> bytes:
@@ -116,7 +122,6 @@ CASES: dict[str, tuple[bytes, list[str]]] = {
     "no utf-8": (b'{"text": "\xff"}', [JSON]),
     "all failed": (b'{"text": "raise"}', [JSON]),
     "one failed": (b'[{"text": "raise"}, {"text": "b"}]', [JSON]),
-    "late": (b'{"text": "slow"}', [JSON]),
     "form": (ROW, ["content-type: application/x-www-form-urlencoded"]),
     "compressed": (ROW, [JSON, "content-encoding: gzip"]),
     "closing": (ROW, [JSON, "connection: close"]),
@@ -134,6 +139,18 @@ def test_an_answer_is_the_same_on_the_lane_and_through_asgi(port: int, case: str
     expected = shape(exchange(port, raw("/predict/?q=1", body, *lines), answers=1))
     for _ in range(3):
         assert shape(exchange(port, raw("/predict/", body, *lines), answers=1)) == expected
+
+
+def test_a_late_answer_is_the_same_on_the_lane_and_through_asgi() -> None:
+    """A deadline that passes gives the same 504."""
+    body = b'{"text": "slow"}'
+    with served(Echo.options(request_timeout_s=0.3).bind()) as port:
+        first, second = (
+            shape(exchange(port, raw(target, body, JSON), answers=1))
+            for target in ("/predict/", "/predict/?q=1")
+        )
+    assert first == second
+    assert b" 504 " in first[0]
 
 
 def test_an_old_client_is_answered_through_asgi(port: int) -> None:
@@ -174,25 +191,19 @@ def test_a_request_that_takes_too_long_to_drain_is_answered() -> None:
     """When the service ends first, the client of a request on the lane gets 503."""
     stuck = threading.Event()
 
-    @deployment(input=Row, replica="thread")
+    @deployment(input=Row, replica="thread", num_replicas=1, max_batch_size=1)
     class Stuck:
         def __call__(self, batch: dict[str, Any]) -> list[Any]:
             stuck.wait(5)
             return ["late"] * len(batch["text"])
 
-    service = Service(Stuck.bind())
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        service.run(blocking=False, port=0, drain_timeout_s=0.3)
-    found = re.search(r"http://127\.0\.0\.1:(\d+)", said.getvalue())
-    assert found is not None
     answers: list[bytes] = []
-    asked = threading.Thread(
-        target=lambda: answers.append(exchange(int(found[1]), raw("/predict/", ROW), answers=1))
-    )
-    asked.start()
-    time.sleep(0.3)
-    service.shutdown()
+    with served(Stuck.bind(), drain_timeout_s=0.3) as port:
+        asked = threading.Thread(
+            target=lambda: answers.append(exchange(port, raw("/predict/", ROW), answers=1))
+        )
+        asked.start()
+        time.sleep(0.3)
     stuck.set()
     asked.join(10)
     assert b" 503 " in answers[0] and b"not_ready" in answers[0]
