@@ -276,7 +276,13 @@ class Dispatcher:
                 entry.waiter.fill(entry.index, failed)
         else:
             slot.failures = 0
-            self._deliver(entries, done.result(), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._pool.release(slot)
+            try:
+                self._pump()  # the next batch first: the replica computes while answers are written
+            finally:
+                self._deliver(entries, done.result(), seconds)
+            return
         self._pool.release(slot)
         self._pump_soon()
 
