@@ -28,6 +28,7 @@ MARK = "BENCH_TOKEN"
 # (OPENBLAS_CORETYPE, say, would give one machine two speeds).
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "TMPDIR", "TZ", "USER")
 STOP_LIMIT_S = 20.0
+LAST_LIMIT_S = 2.0  # of what outlives the process that was started
 
 
 class ServerFailed(Exception):
@@ -174,7 +175,7 @@ class Running:
         if self._root is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._root.wait(STOP_LIMIT_S)
-        psutil.wait_procs(alive, timeout=2 if self._launch.stop else STOP_LIMIT_S)
+        psutil.wait_procs(alive, timeout=LAST_LIMIT_S)
         while rest := self.processes():
             for process in rest:
                 with contextlib.suppress(psutil.Error):

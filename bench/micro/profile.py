@@ -14,7 +14,7 @@ import psutil
 
 from bench import machine, prepare
 from bench.answers import Client
-from bench.load import Bodies, measure
+from bench.load import bodies_file, measure
 from bench.processes import Running, ServerFailed, free_port
 from bench.systems import MODELS, SYSTEMS, Setup
 
@@ -49,7 +49,7 @@ def main(model: str, seconds: int) -> None:
     try:
         server.start()
         server.wait(lambda: client.answers(rows[0]), START_LIMIT_S)
-        with Bodies([system.encode(row) for row in rows]) as bodies:
+        with bodies_file([system.encode(row) for row in rows]) as bodies:
             load = threading.Thread(
                 target=measure,
                 args=(setup.port, launch.path, system.headers, bodies, CONNECTIONS, seconds + 2.0),

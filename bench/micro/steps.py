@@ -7,7 +7,7 @@ does not know how steps are timed or shown.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import uvicorn
@@ -25,6 +25,7 @@ from salver.online.front import Front
 from salver.online.http_lane import Lane, LaneRequest, Lanes
 from salver.online.http_protocol import HttpProtocol
 from salver.online.http_rules import Hosts, HttpLimits
+from salver.online.predict import PredictLane
 from salver.pipeline import Pipeline
 from salver.settings import ServerSettings
 from salver.types import Batch, Outcome, text_length
@@ -203,7 +204,7 @@ def _answering(one: Deployment, outcomes: Sequence[Outcome]) -> Callable[[], Non
         readiness=lambda: {"ready": True},
         examples=lambda _name: [],
     )
-    lane = front.lanes()[b"/predict/"]
+    lane = cast(PredictLane, front.lanes()[b"/predict/"])
     connection, lanes = _connection(lane)
     futures = [_Answered([outcome]).ask(Batch((), [])) for outcome in outcomes]
 
