@@ -52,7 +52,12 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str) -> tu
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[online] [offline] [report]")
-@click.option("--only", default="", callback=_names, help="Systems to measure, with commas.")
+@click.option(
+    "--only",
+    default="",
+    callback=_names,
+    help="Servers to measure, with commas; `offline` is left out then, unless it is named too.",
+)
 @click.option("--models", default="", callback=_names, help="Models to serve, with commas.")
 @click.option(
     "--connections", default="", callback=_counts, help="Numbers of connections, with commas."
@@ -61,11 +66,11 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str) -> tu
 @click.option(
     "--seconds",
     type=click.FloatRange(1),
-    help="Seconds of each online measurement; by default 2 to 6, by model and connections.",
+    help="Seconds of each online measurement; by default 2 to 9, by model and connections.",
 )
 @click.option("--quick", is_flag=True, help="Two rounds, two models, 1 and 64 connections.")
-@click.option("--skip-online", is_flag=True, help="All parts but this one.")
-@click.option("--skip-offline", is_flag=True, help="All parts but this one.")
+@click.option("--skip-online", is_flag=True, help="Leave the servers out.")
+@click.option("--skip-offline", is_flag=True, help="Leave the files out.")
 @click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -99,8 +104,8 @@ def main(  # noqa: PLR0913 (one for each option)
     console = Console(stderr=True)
     # Ended from outside, it stops what it has started and keeps what it has measured, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    skipped = {"online": skip_online, "offline": skip_offline, "report": False}
-    wanted = [part for part in PARTS if part in (parts or PARTS) and not skipped[part]]
+    skipped = {"online": skip_online, "offline": skip_offline or bool(only and not parts)}
+    wanted = [part for part in PARTS if part in (parts or PARTS) and not skipped.get(part)]
     if quick:
         models, connections = models or QUICK_MODELS, connections or QUICK_CONNECTIONS
         rounds, seconds = 2, seconds or 2.0

@@ -134,7 +134,7 @@ JOBS = (
         distribution="ray",
         command=_program("ray_data", "--settings=lesson", "--cores={cores}"),
         shape=_one_on_each,
-        settings="`map_batches` with batches of 128 and one to two actors",
+        settings="`map_batches` with batches of 128 in the order of the file, one to two actors",
         requirements=RAY,
         venv=VENV,
         environment=tuple(QUIET.items()),
@@ -145,8 +145,8 @@ JOBS = (
         distribution="ray",
         command=_program("ray_data", "--settings=tuned", "--cores={cores}"),
         shape=_one_on_each,
-        settings="`map_batches` with batches of 8 (constant: 1,024), an actor and several blocks "
-        "for each core",
+        settings="`map_batches` with batches of 16 (constant: 1,024), an actor and four blocks for "
+        "each core",
         requirements=RAY,
         venv=VENV,
         environment=tuple(QUIET.items()),

@@ -107,7 +107,7 @@ def _rows(offline: Json, model: str, counts: Sequence[int]) -> Iterator[list[str
                 decimals(one["ratio_to_bare"]),
                 decimals(one["ratio_to_bare_started"]),
                 whole(one["rss_mb"]),
-                f"{one['startup_s']:.1f}",
+                decimals(one["startup_s"]),
             ]
 
 

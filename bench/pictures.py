@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, which people with any colour vision can tell
 one to itself, bare limits are grey. It does not know what the numbers mean.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +17,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from bench.tables import decimals, whole
 
 Json = dict[str, Any]
 
@@ -65,7 +67,7 @@ def ratios(
         )
         for panel, count in zip(panels[0], counts, strict=True):
             found = {one["system"]: one for one in measurements if one["connections"] == count}
-            _bars(panel, systems, found, "ratio_to_bare", "{:.2f}")
+            _bars(panel, systems, found, "ratio_to_bare", decimals)
             panel.axvline(1, color="#444444", linewidth=1, linestyle=(0, (4, 3)), zorder=3)
             panel.set_xlim(0, max(1.25, panel.get_xlim()[1]))
             panel.set_title(f"{count} connection{'s' if count > 1 else ''}")
@@ -102,9 +104,9 @@ def latencies(measurements: Sequence[Json], titles: dict[str, str], model: str, 
 def costs(measurements: Sequence[Json], titles: dict[str, str], model: str, path: Path) -> None:
     """Memory, start-up and CPU time of each system: three panels of bars."""
     columns = (
-        ("rss_mb", "memory under load, MB", "{:,.0f}"),
-        ("startup_s", "start to first answer, s", "{:.1f}"),
-        ("cpu_s_per_1000", "CPU s per 1,000 requests, at 64", "{:.2f}"),
+        ("rss_mb", "memory under load, MB", whole),
+        ("startup_s", "start to first answer, s", decimals),
+        ("cpu_s_per_1000", "CPU s per 1,000 requests, at 64", decimals),
     )
     counts = _counts(measurements)
     at = 64 if 64 in counts else counts[-1]
@@ -135,7 +137,7 @@ def bars(rows: Sequence[tuple[str, str, Sequence[float]]], title: str, path: Pat
             for system, _, values in rows
         }
         systems = [system for system, _, _ in rows]
-        _bars(panel, systems, found, "rate", "{:,.0f}")
+        _bars(panel, systems, found, "rate", whole)
         panel.margins(x=0.12)
         panel.set_xlabel("rows/s")
         _name(panel, systems, {system: label for system, label, _ in rows})
@@ -157,9 +159,10 @@ def growth(measurements: Sequence[Json], titles: dict[str, str], model: str, pat
             panel.set_xscale("log")
             panel.set_xticks(counts, [f"{count:,}" for count in counts])
             panel.xaxis.set_minor_formatter(NullFormatter())
-            panel.set_yscale("log")
-            _plain(panel)
-            panel.set_xlabel("rows (both axes are logarithmic)")
+            panel.set_ylim(bottom=0)
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            panel.grid(axis="y", color="#E4E4E4")
+            panel.set_xlabel("rows of the file (logarithmic)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
         figure.suptitle(f"{model}: growing files", x=0.01, ha="left")
@@ -186,7 +189,7 @@ def _bars(
     systems: Sequence[str],
     found: dict[str, Json],
     name: str,
-    form: str,
+    form: Callable[[float], str],
 ) -> None:
     for place, system in enumerate(systems):
         value = found.get(system, {}).get(name)
@@ -200,7 +203,7 @@ def _bars(
         end = max([value, *ends])
         weight = "bold" if system == "salver" else "normal"
         panel.annotate(
-            form.format(value),
+            form(value),
             (end, place),
             xytext=(4, 0),
             textcoords="offset points",

@@ -27,12 +27,14 @@ def whole(value: float | None) -> str:
 
 
 def decimals(value: float | None) -> str:
-    """Three digits that mean something: 1,234, 123, 12.3, 1.23, 0.12."""
+    """Digits that mean something: 1,234, 123, 12.3, 1.23, 0.12, 0.001."""
     if value is None:
         return "-"
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.01 or value == 0 else f"{value:.1g}"
 
 
 def percent(share: float) -> str:

@@ -130,4 +130,12 @@ def _discover() -> dict[str, System]:
     return {name: by_name[name] for name in FIRST if name in by_name} | by_name
 
 
-SYSTEMS: dict[str, System] = _discover()
+SYSTEMS: dict[str, System]
+"""By name; looked for when first asked for, since the servers import this package too."""
+
+
+def __getattr__(name: str) -> object:
+    if name != "SYSTEMS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = _discover()
+    return globals()[name]

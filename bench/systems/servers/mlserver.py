@@ -1,6 +1,6 @@
 """The model behind MLServer: a custom handler, which takes and gives plain JSON.
 
-Its Open Inference Protocol with the same model cost half as much CPU time again, and its adaptive
+Its Open Inference Protocol with the same model cost 1.7 times as much CPU time, and its adaptive
 batching on top of that gained nothing: it waits for a batch to fill before anything is run.
 """
 
