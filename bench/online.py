@@ -87,8 +87,8 @@ def _show(online: results.Json, console: Console) -> None:
     """The medians and the A/A control, on the terminal."""
     for model in dict.fromkeys(one["model"] for one in online["measurements"]):
         table = Table(title=model)
-        table.add_column("system")
-        for name in ("connections", "req/s", "p50 ms", "p99 ms", "of bare", "MB", "start s"):
+        table.add_column("system", no_wrap=True)
+        for name in ("at", "req/s", "p50 ms", "p99 ms", "of bare", "MB", "start s"):
             table.add_column(name, justify="right")
         for one in online["measurements"]:
             if one["model"] == model:

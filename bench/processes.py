@@ -27,7 +27,7 @@ MARK = "BENCH_TOKEN"
 # All that a server sees of the caller's environment: what it was started from must not matter
 # (OPENBLAS_CORETYPE, say, would give one machine two speeds).
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "TMPDIR", "TZ", "USER")
-STOP_LIMIT_S = 20.0
+STOP_LIMIT_S = 8.0
 LAST_LIMIT_S = 2.0  # of what outlives the process that was started
 
 

@@ -28,7 +28,7 @@ ABOUT = {
     "constant": "Every request gets the same fixed probabilities, so that all the time is the "
     "server's. The bare limit is the faster of uvicorn and granian echoing the answer's bytes.",
     "minilm": "The example's classifier (MiniLM-L6, fine-tuned) on ONNX Runtime in fp32; the same "
-    "file for all. The bare limit is the model in a loop without any server, in batches of 8 "
+    "file for all. The bare limit is the model in a loop without any server, in small batches "
     "sorted by length: the faster of one process with all cores and one process on each.",
     "bert-base": "The shape of bert-base-uncased with random weights, served like MiniLM.",
     "sklearn": "TF-IDF over words and pairs of words, and logistic regression.",
@@ -182,7 +182,14 @@ def _model(online: Json, model: str) -> Iterator[str]:
     if bare := [one for one in online["bare"] if one["model"] == model]:
         yield "The bare model in a loop:"
         yield table(
-            ["processes x threads", "rows/s, batches of 8", "p50 ms, one row", "MB", "start s"],
+            [
+                "processes x threads",
+                "rows of a batch",
+                "rows/s",
+                "p50 ms, one row",
+                "MB",
+                "start s",
+            ],
             [*_loop_rows(bare)],
         )
     yield from refused(
@@ -220,10 +227,11 @@ def _loop_rows(bare: Sequence[Json]) -> Iterator[list[str]]:
     for one in bare:
         shape = f"{one['processes']} x {one['threads']}"
         if one.get("refused"):
-            yield [shape, f"refused: {one['refused']}", "", "", ""]
+            yield [shape, str(one["batch"]), f"refused: {one['refused']}", "", "", ""]
             continue
         yield [
             shape,
+            str(one["batch"]),
             decimals(one["rows_per_s"]),
             decimals(one["p50_ms"]),
             whole(one["idle_mb"]),

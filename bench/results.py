@@ -58,7 +58,8 @@ class Loop:
     model: str
     processes: int
     threads: int
-    rows_per_s: float = 0.0  # batches of 8 sorted by length, all processes together
+    batch: int  # rows, sorted by length
+    rows_per_s: float = 0.0  # of all processes together
     p50_ms: float = 0.0  # of one row at a time
     load_s: float = 0.0  # from the start of the process to the first answer
     idle_mb: float = 0.0  # of all processes, once they have answered
@@ -179,6 +180,7 @@ def _loops(loops: Sequence[Loop]) -> Iterable[Json]:
         groups[loop.model, loop.processes, loop.threads].append(loop)
     for (model, processes, threads), group in groups.items():
         head = {"model": model, "processes": processes, "threads": threads}
+        head["batch"] = group[0].batch
         if reason := refusal(group):
             yield head | {"refused": reason}
             continue

@@ -25,7 +25,7 @@ def a_run(rounds=2):
         collected.stays.append(Stay(number, "triton", "constant", refused="not installed: x | y"))
         collected.stays.append(Stay(number, "salver", "minilm", 2.0, 400.0, 420.0, 2, 1))
         collected.samples.append(Sample(number, "salver", "minilm", 64, 190, 300, 600, 0, 9, 0.0))
-        collected.loops.append(Loop(number, "minilm", 2, 1, 200.0, 9.0, 1.0, 300.0, 310.0))
+        collected.loops.append(Loop(number, "minilm", 2, 1, 8, 200.0, 9.0, 1.0, 300.0, 310.0))
     titles = {name: name.title() for name in [*RATES, "triton"]}
     head = {
         "date": "2026-01-02T03:04:05+00:00",

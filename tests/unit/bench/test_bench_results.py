@@ -16,7 +16,7 @@ def stay(round, system, model="constant", refused=""):
 
 
 def loop(round, processes, rate, refused=""):
-    return Loop(round, "minilm", processes, 1, rate, 5.0, 1.0, 90.0, 100.0, refused)
+    return Loop(round, "minilm", processes, 1, 8, rate, 5.0, 1.0, 90.0, 100.0, refused)
 
 
 def measured(samples, stays=(), loops=()):
