@@ -114,7 +114,7 @@ def summary(
         if rows == start_rows:
             continue
         head = {"system": system, "version": versions.get(system, ""), "model": model, "rows": rows}
-        related = [*group, *groups[system, model, start_rows]]
+        related = [*group, *groups.get((system, model, start_rows), [])]
         reason = next((f"{o.refused} (round {o.round})" for o in related if o.refused), "")
         measurements.append(head | ({"refused": reason} if reason else rates.medians(group)))
     return {

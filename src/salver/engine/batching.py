@@ -13,10 +13,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from salver.engine.costs import Costs
 from salver.types import Outcome
 
 # Rows looked at when lengths are grouped: enough to fill a batch with likes, few enough to scan.
 WINDOW = 256
+LESSON_EVERY = 64
 
 
 class Waiter(Protocol):
@@ -67,20 +69,26 @@ class Batcher:
     """A bounded queue of rows that hands out batches.
 
     The oldest row is part of every batch that is taken, so no row is overtaken for ever; the
-    others are the rows nearest to it in length, which saves padding.
+    others are the rows nearest to it in length, which saves padding, and only as many as cost less
+    beside it than by themselves, once the times of batches tell what padding costs.
 
     Args:
         max_batch_size: Most rows in one batch.
         limit: Most rows waiting; may be changed while rows wait.
         wait_s: Seconds that a batch which is not full waits for more rows.
+
+    Attributes:
+        costs: What batches take; whoever runs them tells it.
     """
 
     def __init__(self, max_batch_size: int, limit: int, wait_s: float = 0.0) -> None:
         self.max_batch_size = max_batch_size
         self.limit = limit
         self.wait_s = wait_s
+        self.costs = Costs()
         self._waiting: dict[int, Entry] = {}  # in order of arrival
         self._numbers = itertools.count()
+        self._sorted = 0  # batches that were cut by their cost
         self._is_purged = False  # since the last change; a refusal under overload must stay cheap
 
     def __len__(self) -> int:
@@ -126,7 +134,12 @@ class Batcher:
             return []
         share = len(self._waiting) if self.wait_s > 0 else math.ceil(len(self._waiting) / idle)
         size = min(self.max_batch_size, share)
-        if len(window) > size:
+        if self.wait_s <= 0 and self.costs.is_worth_sorting([e.length for _, e in window]):
+            self._sorted += 1
+            # Now and then in order of arrival, or nothing more would be learnt about padding.
+            is_lesson = self._sorted % LESSON_EVERY == 0
+            window = window[:size] if is_lesson else self._cheapest(window, size)
+        elif len(window) > size:
             length = window[0][1].length
             window = heapq.nsmallest(
                 size, window, key=lambda w: (w[0] != window[0][0], abs(w[1].length - length), w[0])
@@ -134,6 +147,14 @@ class Batcher:
         for number, _ in window:
             del self._waiting[number]
         return [entry for _, entry in window]
+
+    def _cheapest(self, window: list[tuple[int, Entry]], size: int) -> list[tuple[int, Entry]]:
+        """The oldest row and those that go with it at the least cost, in order of arrival."""
+        oldest = window[0]
+        alike = sorted(window, key=lambda w: (w[1].length, w[0]))
+        lengths = [entry.length for _, entry in alike]
+        first, end = self.costs.best_run(lengths, alike.index(oldest), size)
+        return sorted(alike[first:end], key=lambda w: w[0])
 
     def _forget_the_gone(self) -> None:
         if self._is_purged:

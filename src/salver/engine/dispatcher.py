@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from salver.engine.batching import Batcher, Entry, Full
 from salver.engine.metrics import DeploymentMetrics
@@ -24,6 +25,7 @@ log = logging.getLogger("salver.dispatcher")
 
 MOST_ATTEMPTS = 2
 MIN_QUEUE_ROWS = 1024
+LEARN_SINGLES_EVERY = 8  # batches of one row tell little, and must stay quick
 HANG_GRACE_S = 1.0  # after the last deadline of a batch, its replica is given up
 CRASHED = Failure("replica_crashed", "The row was given up: two replicas ended while they held it.")
 
@@ -110,6 +112,7 @@ class Dispatcher:
         self._suspects: deque[Entry] = deque()
         self._suspect_is_running = False
         self._rows_per_s = 0.0
+        self._singles = 0
         self._unanswered: dict[Ticket, None] = {}
         self._clock: asyncio.TimerHandle | None = None  # one for all deadlines
         self._pump_is_due = False
@@ -290,6 +293,9 @@ class Dispatcher:
         for entry, outcome in zip(entries, outcomes, strict=True):
             entry.waiter.fill(entry.index, outcome)
         self._metrics.batch(len(entries), seconds)
+        self._singles += len(entries) == 1
+        if len(entries) > 1 or self._singles % LEARN_SINGLES_EVERY == 0:
+            self._batcher.costs.observe([entry.length for entry in entries], seconds)
         rate = len(entries) / max(seconds, 1e-6) * max(self._pool.healthy, 1)
         self._rows_per_s = 0.8 * self._rows_per_s + 0.2 * rate if self._rows_per_s else rate
 
@@ -312,3 +318,9 @@ class Dispatcher:
     def set_max_batch_size(self, rows: int) -> None:
         """Says how many rows go together, once that was measured."""
         self._batcher.max_batch_size = rows
+
+    def learn(self, rows: Batch, seconds: Mapping[int, float]) -> None:
+        """Learns from batches that were timed: the first n of `rows`, and how long they took."""
+        lengths = [text_length(row) for row in rows.rows]
+        for n, taken in seconds.items():
+            self._batcher.costs.observe(lengths[:n], taken)

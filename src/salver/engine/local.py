@@ -260,6 +260,8 @@ class LocalEngine:
         plan = settled(self.plans[name], ordered, trial, self._shared)
         of_jobs = settled(self.plans[name], ordered, trial, self._shared, for_jobs=True)
         self._dispatchers[name].set_max_batch_size(plan.max_batch_size)
+        if rows is not None:
+            self._dispatchers[name].learn(rows, trial.seconds)
         self._adopt(name, plan)
         self.job_plans[name] = replace(of_jobs, replicas=plan.replicas)
         pool.grow(plan.replicas)

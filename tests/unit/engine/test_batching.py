@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from salver.engine.batching import WINDOW, Batcher, Entry, Full
+from salver.engine.batching import LESSON_EVERY, WINDOW, Batcher, Entry, Full
 
 
 @dataclass
@@ -266,3 +266,33 @@ def test_a_refusal_under_overload_does_not_look_at_the_queue_again() -> None:
     with pytest.raises(Full):
         batcher.put([entry(), entry()])
     assert before + 3 == len(looks)
+
+
+def test_rows_that_would_be_padded_wait_for_their_likes() -> None:
+    """Once batches have shown what padding costs, a short row does not take long ones along."""
+    batcher = Batcher(8, 100)
+    for lengths in ([100, 400], [100], [400, 400, 400], [50, 60]):
+        batcher.costs.observe(lengths, 0.003 + 0.0001 * len(lengths) * max(lengths))
+    batcher.put([entry(length=length) for length in (100, 400, 104, 390, 98)])
+    assert [e.length for e in batcher.take(0.0)] == [100, 104, 98]
+    assert [e.length for e in batcher.take(0.0)] == [400, 390]
+
+
+def test_now_and_then_a_batch_is_cut_in_order_of_arrival() -> None:
+    """Otherwise nothing more would be learnt about what padding costs."""
+    batcher = Batcher(2, 1000)
+    for lengths in ([100, 400], [100], [400, 400, 400], [50, 60]):
+        batcher.costs.observe(lengths, 0.003 + 0.0001 * len(lengths) * max(lengths))
+    batcher.put([entry(length=length) for length in (100, 400, 250) * LESSON_EVERY])
+    taken = [[e.length for e in batcher.take(0.0)] for _ in range(LESSON_EVERY)]
+    assert [100, 400] not in taken[:-1]
+    assert taken[-1] == [100, 400]
+
+
+def test_a_batch_that_is_to_fill_is_not_cut_by_its_cost() -> None:
+    """With a wait for full batches, full batches are what is meant."""
+    batcher = Batcher(4, 100, wait_s=1.0)
+    for lengths in ([100, 400], [100], [400, 400, 400], [50, 60]):
+        batcher.costs.observe(lengths, 0.003 + 0.0001 * len(lengths) * max(lengths))
+    batcher.put([entry(length=length) for length in (100, 400, 104, 390)])
+    assert len(batcher.take(0.0)) == 4
