@@ -122,10 +122,17 @@ def _recipe(model: str) -> dict[str, str]:
         "export": digest_of([Path(__file__).with_name("export.py")]),
         "rows": hashlib.sha256(repr(_all_rows()).encode()).hexdigest(),
     }
-    recipe |= {tool: importlib.metadata.version(tool) for tool in _TOOLS[model]}
+    recipe |= {tool: _version(tool) for tool in _TOOLS[model]}
     if model == "minilm":
         recipe |= _checkpoint()
     return recipe
+
+
+def _version(tool: str) -> str:
+    try:
+        return importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # the export, which needs it, says so
 
 
 def _checkpoint() -> dict[str, str]:
