@@ -246,7 +246,7 @@ def answered(ask: Callable[[], Any]) -> Any:
         result = ask()
     except InvalidInput as error:
         result = error
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 6  # to name all of them takes minutes
     return result
 
 
