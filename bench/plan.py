@@ -1,7 +1,8 @@
 """What one run measures and how long it takes: systems, models, connections, seconds.
 
-Pure: it starts nothing. Alternation is decided here too: each round goes through the systems in
-the opposite order of the one before, so that a drift of the machine falls on all alike.
+Pure: it starts nothing. Alternation is decided here too: the servers that start quickly run side by
+side and are loaded one after the other in short turns, each turn in the opposite order of the one
+before, so that a drift of the machine falls on all alike.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ CONTROL = "salver (A/A)"
 
 LIMITS = ("bare-uvicorn", "bare-granian")
 WARM_UP_S = 1.0
+PAUSE_S = 0.6  # between two measurements, until the last is answered
 LOOP_S = 3.0  # of one bare loop
 LOOP_COST_S = 5.0  # to start it and load its model
 
@@ -25,10 +27,12 @@ class ModelPlan:
 
     Attributes:
         seconds: Of one measurement, for each number of connections.
+        turns: How often each is measured in a round.
         slow_rivals: Whether systems that take long to start are measured with it too.
     """
 
     seconds: dict[int, float]
+    turns: int
     slow_rivals: bool
 
 
@@ -37,13 +41,13 @@ class ModelPlan:
 # are measured where load is, at 16 and 64, and without the systems that are slow to start. A slow
 # model needs more seconds: at 64 connections each answer of bert-base takes 3 s.
 DEFAULT = {
-    "constant": ModelPlan({1: 2, 16: 2, 64: 2, 256: 2}, slow_rivals=True),
-    "minilm": ModelPlan({1: 3, 16: 4, 64: 5, 256: 5}, slow_rivals=True),
-    "bert-base": ModelPlan({16: 6, 64: 9}, slow_rivals=False),
-    "sklearn": ModelPlan({16: 3, 64: 3}, slow_rivals=False),
+    "constant": ModelPlan({1: 1, 16: 1, 64: 1, 256: 1}, turns=2, slow_rivals=True),
+    "minilm": ModelPlan({1: 3, 16: 4, 64: 5, 256: 5}, turns=1, slow_rivals=True),
+    "bert-base": ModelPlan({16: 5, 64: 8}, turns=1, slow_rivals=False),
+    "sklearn": ModelPlan({16: 1.5, 64: 1.5}, turns=2, slow_rivals=False),
 }
 SLOW_START_S = 12.0
-SLOW_ROUNDS = 3  # of systems that are slow to start, unless they are asked for by name
+SLOW_ROUNDS = 2  # of systems that are slow to start, unless they are asked for by name
 
 
 def enough(seconds: float, connections: int, rate: float | None) -> float:
@@ -73,8 +77,34 @@ class Visit:
     @property
     def cost_s(self) -> float:
         """About how long it takes."""
-        pauses = 0.6 * len(self.seconds)
-        return self.system.cost_s + WARM_UP_S + pauses + sum(self.seconds.values())
+        seconds = sum(one + PAUSE_S for one in self.seconds.values())
+        return self.system.cost_s + WARM_UP_S + seconds
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several systems that run side by side and are measured in turns.
+
+    Attributes:
+        visits: The systems, in the order of the first turn.
+        turns: How often each is measured at each number of connections.
+    """
+
+    visits: tuple[Visit, ...]
+    turns: int
+
+    def __str__(self) -> str:
+        first = self.visits[0]
+        names = ", ".join(visit.system.title for visit in self.visits)
+        return f"round {first.round}: {first.model}: {names}"
+
+    @property
+    def cost_s(self) -> float:
+        """About how long it takes."""
+        seconds = self.visits[0].seconds.values()
+        turns = self.turns * len(self.visits) * sum(one + PAUSE_S for one in seconds)
+        # Started one by one, and then again all at once.
+        return turns + sum(1.4 * visit.system.cost_s + WARM_UP_S for visit in self.visits)
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,7 @@ class Loops:
         return 2 * (LOOP_S + LOOP_COST_S)
 
 
-Step = Visit | Loops
+Step = Visit | Together | Loops
 
 
 @dataclass(frozen=True)
@@ -116,13 +146,19 @@ class Plan:
     def steps(self, number: int) -> Iterator[Step]:
         """Round `number` (from 1), model by model."""
         for model, plan in self.models.items():
-            steps: list[Step] = [
+            visits = [
                 Visit(number, model, system, plan.seconds)
                 for system in self.systems
                 if self.measures(system, model, number)
             ]
+            if number % 2 == 0:
+                visits.reverse()
+            quick = tuple(v for v in visits if v.system.cost_s < SLOW_START_S)
+            steps: list[Step] = [v for v in visits if v not in quick]
+            if quick:
+                steps.append(Together(quick, plan.turns))
             if model != "constant":
-                steps.insert(0, Loops(number, model))
+                steps.append(Loops(number, model))
             yield from reversed(steps) if number % 2 == 0 else steps
 
     def measures(self, system: System, model: str, number: int) -> bool:

@@ -143,13 +143,14 @@ def _method(online: Json) -> str:
     others = [one["foreign_cpu"] for one in online["measurements"] if "foreign_cpu" in one]
     busy = sorted(others)[len(others) // 2] if others else 0.0
     return (
-        f"{online['date']}, {done} rounds{whole_run}. In each round every system is started, its "
-        "answers are compared with the reference (probabilities to 1e-4), it is warmed up, "
-        "loaded with wrk over 1 to 256 connections, and stopped; every other round goes in the "
-        "opposite order, so that a drift of the machine falls on all alike. The bodies are some "
-        "1,500 different real texts; the load generator runs on the same cores. Numbers are "
-        "medians over the rounds, ratios medians of each round's ratio; the thin lines in the "
-        "pictures are the lowest and highest round. A system that gave an error or a wrong "
+        f"{online['date']}, {done} rounds{whole_run}. In each round every system is started alone, "
+        "its answers are compared with the reference (probabilities to 1e-4), and its start-up and "
+        "memory are measured. Then all run side by side and are loaded in turns with wrk over 1 to "
+        "256 connections; every other turn and round goes in the opposite order, so that a drift "
+        "of the machine falls on all alike (systems that are slow to start are measured alone). "
+        "The bodies are some 1,500 different real texts; the load generator runs on the same "
+        "cores. Numbers are medians over all turns, ratios medians of each turn's ratio; the thin "
+        "lines in the pictures are the lowest and highest turn. A system that gave an error or a wrong "
         "answer has no numbers but the reason. Salver has its limits, deadlines, metrics, request "
         f"ids and Host check on. Other programs used {percent(busy)} of the machine meanwhile "
         "(median)."

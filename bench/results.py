@@ -33,6 +33,7 @@ class Sample:
     cpu_s_per_1000: float
     foreign_cpu: float  # share of the machine that others used meanwhile
     refused: str = ""  # why these numbers do not count
+    turn: int = 0  # within the round
 
 
 @dataclass(frozen=True)
@@ -90,20 +91,23 @@ def online(collected: Collected, versions: Mapping[str, str]) -> Json:
     }
 
 
-def bare_rates(collected: Collected) -> dict[tuple[str, int, int], float]:
-    """The bare limit of each model, number of connections and round.
+Place = tuple[str, int, int, int]  # model, connections, round and turn
+
+
+def bare_rates(collected: Collected) -> dict[Place, float]:
+    """The bare limit of each model, number of connections, round and turn.
 
     The constant model is limited by the faster of the two bare servers, any other by the faster of
     the bare loops, which have no connections: theirs is the same for all numbers.
     """
-    rates: dict[tuple[str, int, int], float] = {}
+    rates: dict[Place, float] = {}
     loops: dict[tuple[str, int], float] = {}
     for loop in collected.loops:
         if not loop.refused:
             key = (loop.model, loop.round)
             loops[key] = max(loops.get(key, 0.0), loop.rows_per_s)
     for sample in collected.samples:
-        where = (sample.model, sample.connections, sample.round)
+        where = (sample.model, sample.connections, sample.round, sample.turn)
         if sample.model != "constant":
             if limit := loops.get((sample.model, sample.round)):
                 rates[where] = limit
@@ -137,7 +141,7 @@ def _measurements(collected: Collected, versions: Mapping[str, str]) -> Iterable
 
 
 def _medians(
-    samples: Sequence[Sample], stays: Sequence[Stay], rates: Mapping[tuple[str, int, int], float]
+    samples: Sequence[Sample], stays: Sequence[Stay], rates: Mapping[Place, float]
 ) -> Json:
     ratios = [_ratio(sample, rates) for sample in samples]
     known = [ratio for ratio in ratios if ratio is not None]
@@ -157,6 +161,7 @@ def _medians(
         "rounds": [
             {
                 "round": s.round,
+                "turn": s.turn,
                 "requests_per_s": s.requests_per_s,
                 "p50_ms": s.p50_ms,
                 "p99_ms": s.p99_ms,
@@ -168,9 +173,9 @@ def _medians(
     }
 
 
-def _ratio(sample: Sample, rates: Mapping[tuple[str, int, int], float]) -> float | None:
-    """To the bare limit of the same round: what the machine did meanwhile cancels."""
-    limit = rates.get((sample.model, sample.connections, sample.round))
+def _ratio(sample: Sample, rates: Mapping[Place, float]) -> float | None:
+    """To the bare limit of the same turn: what the machine did meanwhile cancels."""
+    limit = rates.get((sample.model, sample.connections, sample.round, sample.turn))
     return sample.requests_per_s / limit if limit else None
 
 
@@ -200,16 +205,20 @@ def refusal(group: Sequence[Sample] | Sequence[Stay] | Sequence[Loop]) -> str:
 
 
 def _controls(samples: Sequence[Sample]) -> Iterable[Json]:
-    by_place: dict[tuple[str, int], dict[tuple[str, int], float]] = defaultdict(dict)
+    by_place: dict[tuple[str, int], dict[tuple[str, int, int], float]] = defaultdict(dict)
     for sample in samples:
         if sample.system in (CONTROL_OF, CONTROL) and not sample.refused:
             place = by_place[sample.model, sample.connections]
-            place[sample.system, sample.round] = sample.requests_per_s
+            place[sample.system, sample.round, sample.turn] = sample.requests_per_s
     for (model, connections), place in by_place.items():
-        numbers = sorted({number for _, number in place})
-        pairs = [(place.get((CONTROL, n)), place.get((CONTROL_OF, n))) for n in numbers]
-        if ratios := [twin / one for twin, one in pairs if twin and one]:
-            yield {"model": model, "connections": connections} | control(ratios)
+        ratios: dict[int, list[float]] = defaultdict(list)
+        for system, number, turn in place:
+            twin = place.get((CONTROL, number, turn))
+            if system == CONTROL_OF and twin:
+                ratios[number].append(twin / place[system, number, turn])
+        if ratios:
+            of_rounds = [median(of_turns) for of_turns in ratios.values()]
+            yield {"model": model, "connections": connections} | control(of_rounds)
 
 
 def control(ratios: Sequence[float]) -> Json:

@@ -7,7 +7,9 @@ medians are made.
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,14 +19,14 @@ from bench import bare_loops, prepare
 from bench.answers import FAULTS, Client, Expected, WrongAnswer
 from bench.environments import EnvironmentFailed, python_of
 from bench.load import Load, LoadFailed, bodies_file, measure
-from bench.plan import WARM_UP_S, Loops, Plan, Step, Visit, enough
+from bench.plan import CONTROL, WARM_UP_S, Loops, Plan, Step, Together, Visit, enough
 from bench.predictors import CLASSES
 from bench.processes import Running, ServerFailed, free_port
 from bench.results import Collected, Sample, Stay
 from bench.systems import Row, Setup, System
 
 START_LIMIT_S = 180.0
-WARM_UP_CONNECTIONS = 16
+WARM_UP_CONNECTIONS = 64
 
 Say = Callable[[str], None]
 
@@ -60,15 +62,33 @@ def go(step: Step, machine: Machine, into: Collected) -> None:
     """Measures one step of the plan; what goes wrong with it becomes a reason in the results."""
     if isinstance(step, Loops):
         into.loops += bare_loops.measure(step, machine.cores)
-        return
-    stay = Stay(step.round, step.system.name, step.model)
-    if reason := machine.uninstalled.get(step.system.name):
-        into.stays.append(replace(stay, refused=reason))
-        return
-    try:
-        into.stays.append(_visit(step, stay, machine, into))
-    except (ServerFailed, WrongAnswer, LoadFailed) as failure:
-        into.stays.append(replace(stay, refused=str(failure)))
+    elif isinstance(step, Visit):
+        with _Stand(step, machine, into) as stand:
+            if stand.trying(stand.open) and stand.trying(stand.show):
+                for connections in step.seconds:
+                    stand.trying(partial(stand.load, connections, 0))
+    else:
+        _go_together(step, machine, into)
+
+
+def _go_together(step: Together, machine: Machine, into: Collected) -> None:
+    """First each system alone, which shows its start and its memory; then all in turns."""
+    sound = []
+    for visit in step.visits:
+        if visit.system.name == CONTROL:  # is shown as its twin
+            sound.append(visit)
+            continue
+        with _Stand(visit, machine, into) as stand:
+            if stand.trying(stand.open) and stand.trying(stand.show):
+                sound.append(visit)
+    with ExitStack() as stack:
+        stands = [stack.enter_context(_Stand(visit, machine, into)) for visit in sound]
+        stands = [stand for stand in stands if stand.trying(stand.start)]
+        stands = [stand for stand in stands if stand.trying(stand.wait)]
+        for connections in step.visits[0].seconds:
+            for turn in range(step.turns):
+                for stand in reversed(stands) if turn % 2 else stands:
+                    stand.trying(partial(stand.load, connections, turn))
 
 
 def setup_of(system: System, model: str, machine: Machine) -> Setup:
@@ -85,80 +105,105 @@ def setup_of(system: System, model: str, machine: Machine) -> Setup:
     )
 
 
-def _visit(visit: Visit, stay: Stay, machine: Machine, into: Collected) -> Stay:
-    system = visit.system
-    setup = setup_of(system, visit.model, machine)
-    launch = system.launch(setup)
-    client = Client(system, setup.port, launch.path)
-    rows = prepare.rows()
-    expected = cast(list[Expected], prepare.expected(visit.model))
-    server = Running(launch, setup)
-    try:
-        server.start()
-        if launch.ready:
-            server.wait(lambda: client.is_ready(launch.ready), START_LIMIT_S)
-        startup_s = server.wait(lambda: client.answers(rows[0]), START_LIMIT_S)
-        client.check(expected, CLASSES)
+class _Stand:
+    """One system as a running server, and what is noted of it; ends it when it is left."""
+
+    def __init__(self, visit: Visit, machine: Machine, into: Collected) -> None:
+        self._visit = visit
+        self._machine = machine
+        self._into = into
+        self._is_lost = False
+        self._rate: float | None = None  # of the last measurement
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Stand":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def trying(self, act: Callable[[], None]) -> bool:
+        """Whether it went well; once something has not, nothing more is tried."""
+        if self._is_lost:
+            return False
+        visit = self._visit
+        reason = self._machine.uninstalled.get(visit.system.name)
+        try:
+            if not reason:
+                act()
+                return True
+        except (ServerFailed, WrongAnswer, LoadFailed) as failure:
+            reason = str(failure)
+        self._is_lost = True
+        stay = Stay(visit.round, visit.system.name, visit.model, refused=reason)
+        self._into.stays.append(stay)
+        return False
+
+    def open(self) -> None:
+        """Starts the server and checks all its answers."""
+        self.start()
+        self.wait()
+        self._client.check(cast(list[Expected], prepare.expected(self._visit.model)), CLASSES)
+
+    def start(self) -> None:
+        """Starts the server; it is not ready yet."""
+        system = self._visit.system
+        setup = self._setup = setup_of(system, self._visit.model, self._machine)
+        launch = self._launch = system.launch(setup)
+        self._client = Client(system, setup.port, launch.path)
+        self._server = Running(launch, setup)
+        self._stack.callback(self._server.stop)
+        self._server.start()
+        rows = self._rows = prepare.rows()
+        self._bodies = self._stack.enter_context(bodies_file([*map(system.encode, rows)]))
+
+    def wait(self) -> None:
+        """Waits for its first answer."""
+        ready, first = self._launch.ready, self._rows[0]
+        if ready:
+            self._server.wait(lambda: self._client.is_ready(ready), START_LIMIT_S)
+        self._startup_s = self._server.wait(lambda: self._client.answers(first), START_LIMIT_S)
+
+    def show(self) -> None:
+        """Notes its start and its memory, before and after a short load; it must be alone."""
+        idle_mb = self._server.usage().memory_mb
+        setup, system = self._setup, self._visit.system
         workers, threads = setup.workers, setup.threads
         if system.shape_said:
-            workers, threads = system.shape_said(client.get(launch.ready))
-        stay = replace(
-            stay,
-            startup_s=startup_s,
-            idle_mb=server.usage().memory_mb,
+            workers, threads = system.shape_said(self._client.get(self._launch.ready))
+        self._measured(WARM_UP_CONNECTIONS, WARM_UP_S)
+        stay = Stay(
+            self._visit.round,
+            system.name,
+            self._visit.model,
+            startup_s=self._startup_s,
+            idle_mb=idle_mb,
+            rss_mb=max(idle_mb, self._server.usage().memory_mb),
             workers=workers,
             threads=threads,
         )
-        with bodies_file([system.encode(row) for row in rows]) as bodies:
-            load = _Loader(visit, launch.path, setup.port, bodies, server, machine.cores)
-            load.warm_up()
-            for connections, seconds in visit.seconds.items():
-                _drain(client, rows[0])
-                into.samples.append(load.sample(connections, seconds))
-                stay = replace(stay, rss_mb=max(stay.rss_mb, server.usage().memory_mb))
-        client.check(expected[:1], CLASSES)  # it must still be right after the load
-    finally:
-        server.stop()
-    return stay
+        self._into.stays.append(stay)
 
-
-def _drain(client: Client, row: Row) -> None:
-    """Waits until what the last load left in the queue is done: one more answer comes after it."""
-    try:
-        client.ask(row)
-    except FAULTS as error:
-        raise WrongAnswer(f"no answer after load: {type(error).__name__} {error}") from error
-    time.sleep(0.3)
-
-
-@dataclass
-class _Loader:
-    """Loads one server and notes what that cost it."""
-
-    visit: Visit
-    path: str
-    port: int
-    bodies: Path
-    server: Running
-    cores: int
-    rate: float | None = None  # of the last measurement
-
-    def warm_up(self) -> None:
-        self.rate = self._load(WARM_UP_CONNECTIONS, WARM_UP_S).requests_per_s
-
-    def sample(self, connections: int, seconds: float) -> Sample:
-        used, busy = self.server.usage().cpu_s, _busy_s()
+    def load(self, connections: int, turn: int) -> None:
+        """Measures it once, and sees that it is still right after that."""
+        visit = self._visit
+        if self._rate is None:
+            self._rate = self._measured(WARM_UP_CONNECTIONS, WARM_UP_S).requests_per_s
+        _drain(self._client, self._rows[0])
+        used, busy = self._server.usage().cpu_s, _busy_s()
         own = _children_cpu_s()
         start = time.monotonic()
-        load = self._load(connections, enough(seconds, connections, self.rate))
-        self.rate = load.requests_per_s
-        span = (time.monotonic() - start) * self.cores
-        used = self.server.usage().cpu_s - used
+        seconds = enough(visit.seconds[connections], connections, self._rate)
+        load = self._measured(connections, seconds)
+        self._rate = load.requests_per_s
+        span = (time.monotonic() - start) * self._machine.cores
+        used = self._server.usage().cpu_s - used
         foreign = _busy_s() - busy - used - (_children_cpu_s() - own)
-        return Sample(
-            round=self.visit.round,
-            system=self.visit.system.name,
-            model=self.visit.model,
+        sample = Sample(
+            round=visit.round,
+            turn=turn,
+            system=visit.system.name,
+            model=visit.model,
             connections=connections,
             requests_per_s=load.requests_per_s,
             p50_ms=load.p50_ms,
@@ -168,11 +213,23 @@ class _Loader:
             foreign_cpu=min(1.0, max(0.0, foreign / span)),
             refused=load.reason(),
         )
+        self._into.samples.append(sample)
+        expected = cast(list[Expected], prepare.expected(visit.model))
+        self._client.check(expected[:1], CLASSES)
 
-    def _load(self, connections: int, seconds: float) -> Load:
-        headers = self.visit.system.headers
-        slow = self.visit.model != "constant"
-        return measure(self.port, self.path, headers, self.bodies, connections, seconds, slow)
+    def _measured(self, connections: int, seconds: float) -> Load:
+        headers, path = self._visit.system.headers, self._launch.path
+        slow = self._visit.model != "constant"
+        return measure(self._setup.port, path, headers, self._bodies, connections, seconds, slow)
+
+
+def _drain(client: Client, row: Row) -> None:
+    """Waits until what the last load left in the queue is done: one more answer comes after it."""
+    try:
+        client.ask(row)
+    except FAULTS as error:
+        raise WrongAnswer(f"no answer after load: {type(error).__name__} {error}") from error
+    time.sleep(0.3)
 
 
 def _busy_s() -> float:

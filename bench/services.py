@@ -6,6 +6,7 @@ folder comes from BENCH_FOLDER.
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,18 @@ class Classifier:
 
     Attributes:
         classes_: The classes, in the order of the columns of `probabilities`.
+        tokenizer_file_: What cuts the texts, so that Salver groups them by their tokens.
     """
 
     def __init__(self, model: str) -> None:
-        from bench.predictors import CLASSES, load
+        from bench.predictors import CLASSES, TOKENIZER_FILE, load
 
         # OMP_NUM_THREADS is the replica's share of the cores, as Salver sets it.
         threads = int(os.environ["OMP_NUM_THREADS"])
         self._predict = load(model, os.environ["BENCH_FOLDER"], threads)
         self.classes_ = list(CLASSES)
+        if model in ("minilm", "bert-base"):
+            self.tokenizer_file_ = Path(os.environ["BENCH_FOLDER"]) / TOKENIZER_FILE
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"probabilities": self._predict(list(batch["title"]), list(batch["description"]))}

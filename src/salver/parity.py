@@ -22,6 +22,7 @@ from salver.engine.loading import instantiate, load_service
 from salver.engine.local import LocalEngine
 from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.errors import InputUnreadable
+from salver.lengths import Lengths
 from salver.models.checkpoint import Checkpoint
 from salver.offline.folder import QUARANTINE
 from salver.offline.job import JobOptions
@@ -107,7 +108,7 @@ def compare(target: str, path: str, name: str | None, settings: Configuration) -
         engine = session.engine
         assert engine is not None
         deployment = engine.deployment(chosen.name)
-        rows = read(path, deployment)
+        rows = read(path, deployment, engine.offline_replica(chosen.name).lengths)
         answers = {
             "HTTP": _over_http(session, engine, deployment, rows),
             "offline job": _offline(session, engine, deployment, path, len(rows.given)),
@@ -134,8 +135,8 @@ class Rows:
     rejected: list[int]
 
 
-def read(path: str, deployment: Deployment) -> Rows:
-    """All rows of one file.
+def read(path: str, deployment: Deployment, lengths: Lengths) -> Rows:
+    """All rows of one file, in batches by `lengths`.
 
     Raises:
         InputUnreadable: If it cannot be read, or is more than one file.
@@ -152,7 +153,7 @@ def read(path: str, deployment: Deployment) -> Rows:
         before = len(rows.given)
         rows.given.extend(block.as_read(i) for block in chunk.blocks for i in range(len(block)))
         rows.rejected.extend(before + i for i in chunk.rejected)
-        for group in batches(chunk.batch, size):
+        for group in batches(chunk.batch, size, lengths):
             positions = [before + chunk.positions[i] for i in group]
             rows.batches.append((positions, chunk.batch.take(group)))
     return rows

@@ -87,7 +87,9 @@ async def predict_rows(engine: LocalEngine, name: str, rows: list[Row]) -> list[
         for i, outcome in zip(group, answered, strict=True):
             outcomes[checked.positions[i]] = outcome
 
-    groups = batches(checked.batch, engine.job_batch_size(name))
+    size = engine.job_batch_size(name)
+    loop = asyncio.get_running_loop()
+    groups = await loop.run_in_executor(None, batches, checked.batch, size, replica.lengths)
     await asyncio.gather(*(run(group) for group in groups))
     return outcomes
 

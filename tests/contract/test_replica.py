@@ -56,7 +56,7 @@ class Running:
             spare = [make(kind, self.deployment, resolved), one]
             self._replica = Pool(name, lambda _index: spare.pop(), 2, startup_timeout_s=60)
         try:
-            self._runner.run(self._replica.start())
+            self.ready = self._runner.run(self._replica.start())
         except BaseException:
             self.close()
             raise
@@ -271,3 +271,13 @@ def test_a_corrupted_checkpoint_stops_the_start(kind: str, weights: dict[str, An
     (Path(weights["0"]["path"]) / "weights.txt").write_text("sevem")
     with pytest.raises(ReplicaStartFailed, match=r"(?s)CheckpointCorrupt.*weights\.txt"):
         Running(kind, "Weights", weights)
+
+
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_a_replica_says_where_its_tokenizer_is(kind: str) -> None:
+    """As text, whatever kind of path the model has; a model without one says nothing."""
+    rude = Running(kind, "Rude")
+    try:
+        assert "/nowhere/tokenizer.json" == rude.ready.tokenizer_file
+    finally:
+        rude.close()

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from salver import Service, deployment
 from salver.errors import ConfigError
@@ -138,3 +139,34 @@ def test_a_job_resumed_in_a_session_keeps_its_batches(tmp_path, service):
 
     assert "already complete" == again["status"]
     assert 3 == again["plan"]["max_batch_size"]
+
+
+def test_a_job_puts_rows_together_by_the_models_tokens(tmp_path):
+    """And so do rows in memory; the manifest says so."""
+    cutter = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    cutter.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    cutter.save(str(tmp_path / "tokenizer.json"))
+
+    class Reader(StubModel):
+        """Says which rows came with it."""
+
+        tokenizer_file_ = tmp_path / "tokenizer.json"
+
+        def __call__(self, batch):
+            return {"mates": [" | ".join(batch["text"])] * len(batch["text"])}
+
+    service = Service(deployment(input=Note, max_batch_size=2)(Reader).bind())
+    path, out = tmp_path / "rows.parquet", tmp_path / "out"
+    texts = ["one", "a b c d", "i n f o", "antidisestablishment"]
+    pq.write_table(pa.table({"text": texts, "score": [1.0] * 4}), path)
+    try:
+        manifest = service.predict(path, out)
+        rows = service.predict([{"text": text} for text in texts])
+    finally:
+        service.shutdown()
+
+    assert "tokens" == manifest["plan"]["lengths"]
+    mates = ["one | antidisestablishment", "a b c d | i n f o"]
+    expected = [mates[0], mates[1], mates[1], mates[0]]
+    assert expected == pq.read_table(out)["mates"].to_pylist()
+    assert expected == [row["mates"] for row in rows]

@@ -48,7 +48,7 @@ class Entry:
 
     Attributes:
         row: Its values in field order.
-        length: Characters of text, the measure of likeness.
+        length: Of its texts, in any unit: the measure of likeness.
         arrived: When it came, in seconds of any monotonic clock.
         deadline: When its answer is no longer wanted, on the same clock.
         waiter: Who asked.

@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Mapping
 
 from salver.engine.batching import Batcher, Entry, Full
+from salver.engine.costs import Costs
 from salver.engine.metrics import DeploymentMetrics
 from salver.engine.pool import Pool, Slot
 from salver.errors import DeadlineExceeded, NotReady, QueueFull, ReplicaDied, TooManyRows
+from salver.lengths import Characters, Lengths
 from salver.settings import DeploymentOptions
-from salver.types import Batch, Failure, Field, Outcome, Outcomes, text_length
+from salver.types import Batch, Failure, Field, Outcome, Outcomes
 
 log = logging.getLogger("salver.dispatcher")
 
@@ -108,6 +110,7 @@ class Dispatcher:
         self._metrics = metrics
         bound = options.max_queued_requests or MIN_QUEUE_ROWS
         self._queue_follows_rate = options.max_queued_requests is None
+        self._lengths: Lengths = Characters()
         self._batcher = Batcher(options.max_batch_size, bound, options.batch_wait_timeout_s)
         self._suspects: deque[Entry] = deque()
         self._suspect_is_running = False
@@ -160,8 +163,10 @@ class Dispatcher:
         try:
             self._batcher.put(
                 [
-                    Entry(row, text_length(row), now, deadline, ticket, i)
-                    for i, row in enumerate(batch.rows)
+                    Entry(row, length, now, deadline, ticket, i)
+                    for i, (row, length) in enumerate(
+                        zip(batch.rows, self._lengths.estimated(batch.rows), strict=True)
+                    )
                 ]
             )
         except Full:
@@ -319,8 +324,13 @@ class Dispatcher:
         """Says how many rows go together, once that was measured."""
         self._batcher.max_batch_size = rows
 
+    def measure_by(self, lengths: Lengths) -> None:
+        """Says how the lengths of rows are measured; what was learned in another unit is void."""
+        self._lengths = lengths
+        self._batcher.costs = Costs()
+
     def learn(self, rows: Batch, seconds: Mapping[int, float]) -> None:
         """Learns from batches that were timed: the first n of `rows`, and how long they took."""
-        lengths = [text_length(row) for row in rows.rows]
+        lengths = self._lengths.of(rows.rows)
         for n, taken in seconds.items():
             self._batcher.costs.observe(lengths[:n], taken)

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -26,6 +27,8 @@ from salver.pipeline import Pipeline
 from salver.service import Service
 from salver.types import Batch, Row
 
+TOKENIZER = "tokenizer.json"
+
 Resolved = Mapping[str, Mapping[str, Any]]  # place of the argument -> path, digest, source
 
 
@@ -36,10 +39,12 @@ class Loaded:
     Attributes:
         pipeline: Ready to run.
         examples: `{"input": row, "output": result}` of each golden example, as executed.
+        tokenizer_file: The tokenizer that cuts the model's texts, if there is one.
     """
 
     pipeline: Pipeline
     examples: list[dict[str, Any]]
+    tokenizer_file: str | None = None
 
 
 _is_loading = ContextVar("is_loading", default=False)
@@ -172,7 +177,8 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
     model = instantiate(deployment, checkpoints)
     options = deployment.options
     pipeline = Pipeline(model, deployment.policies, options.batch_format, log)
-    return Loaded(pipeline, _golden(deployment, pipeline, checkpoints))
+    examples = _golden(deployment, pipeline, checkpoints)
+    return Loaded(pipeline, examples, _tokenizer_file(model, checkpoints))
 
 
 def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -> Any:
@@ -180,6 +186,20 @@ def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -
     args = [checkpoints.get(str(i), a) for i, a in enumerate(deployment.args)]
     kwargs = {k: checkpoints.get(k, a) for k, a in deployment.kwargs.items()}
     return deployment.target(*args, **kwargs)
+
+
+def _tokenizer_file(model: Any, checkpoints: Mapping[str, Checkpoint]) -> str | None:
+    """The model's `tokenizer_file_`, or else the `tokenizer.json` of a checkpoint."""
+    given = getattr(model, "tokenizer_file_", None)
+    if given is None:
+        listed = (c.file(TOKENIZER) for c in checkpoints.values() if TOKENIZER in c.files)
+        given = next(listed, None)
+    elif not isinstance(given, str | os.PathLike):
+        raise ReplicaStartFailed(
+            f"{type(model).__name__}.tokenizer_file_ is {given!r}; it takes the path of a "
+            "tokenizer.json."
+        )
+    return None if given is None else os.path.abspath(given)
 
 
 def check_examples(deployment: Deployment) -> None:

@@ -36,12 +36,15 @@ from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
 from salver.engine.samples import sample_rows
 from salver.errors import ConfigError, UnsupportedOption
+from salver.lengths import Characters, Lengths, lengths_by
 from salver.policies import as_policies
 from salver.service import Service
 from salver.settings import DEPLOYMENT_OPTIONS, DeploymentOptions, Overrides, available_cores
 from salver.types import Batch, Outcomes
 
 log = logging.getLogger("salver.engine")
+
+WORTH_TOKENS_S = 1e-3  # a row that takes less is not worth a tokenizer's 70 us when it is queued
 
 _DEFAULTS = DeploymentOptions()
 _NOT_OF_FUNCTIONS = ("policy", "examples")  # refused where a function's definition has them
@@ -81,6 +84,7 @@ class LocalEngine:
             self._deployments[deployment.name] = self._own(deployment)
         self._pools: dict[str, Pool] = {}
         self._dispatchers: dict[str, Dispatcher] = {}
+        self._lengths: dict[str, Lengths] = {}
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
         self._stopping = False
@@ -130,6 +134,7 @@ class LocalEngine:
             await asyncio.gather(
                 *(p.start_one() if n in on_trial else p.start() for n, p in self._pools.items())
             )
+            await asyncio.gather(*map(self._measure, self._pools))
             for name in on_trial:  # one after the other, since they share the cores
                 await self._try(name)
             self._size_composed()
@@ -181,7 +186,8 @@ class LocalEngine:
         deployment = self._deployments[name]
         if deployment.is_composed:
             return ComposedReplica(self.handles[name])
-        return PoolReplica(self._pools[name], deployment.options.request_timeout_s)
+        timeout = deployment.options.request_timeout_s
+        return PoolReplica(self._pools[name], timeout, self._lengths[name])
 
     def _own(self, deployment: Deployment) -> Deployment:
         """A deployment as this engine runs it: its options in force, bound to parts of its own.
@@ -243,6 +249,13 @@ class LocalEngine:
         self._dispatchers[name] = dispatcher
         self.handles[name] = dispatcher
 
+    async def _measure(self, name: str) -> None:
+        """Finds what measures the rows of a deployment."""
+        file = self._pools[name].tokenizer_file
+        loop = asyncio.get_running_loop()
+        self._lengths[name] = await loop.run_in_executor(None, lengths_by, file, name)
+        self._dispatchers[name].measure_by(self._lengths[name])
+
     async def _try(self, name: str) -> None:
         """Tries the first replica of a deployment, and starts the others that are worth having."""
         pool, deployment, ordered = self._pools[name], self._deployments[name], self._ordered[name]
@@ -260,6 +273,8 @@ class LocalEngine:
         plan = settled(self.plans[name], ordered, trial, self._shared)
         of_jobs = settled(self.plans[name], ordered, trial, self._shared, for_jobs=True)
         self._dispatchers[name].set_max_batch_size(plan.max_batch_size)
+        if trial.row_s is not None and trial.row_s < WORTH_TOKENS_S:
+            self._dispatchers[name].measure_by(Characters())
         if rows is not None:
             self._dispatchers[name].learn(rows, trial.seconds)
         self._adopt(name, plan)

@@ -13,6 +13,7 @@ from salver.definition import Handle
 from salver.engine.dispatcher import HANG_GRACE_S
 from salver.engine.pool import Pool
 from salver.errors import DeadlineExceeded, QueueFull, ReplicaDied
+from salver.lengths import Characters, Lengths
 from salver.pipeline import joined
 from salver.types import Batch, Failure, Outcome, Outcomes
 
@@ -26,6 +27,11 @@ class OfflineReplica(Protocol):
     @property
     def concurrency(self) -> int:
         """Batches that may be under way at once."""
+        ...
+
+    @property
+    def lengths(self) -> Lengths:
+        """What measures its rows."""
         ...
 
     async def run(self, batch: Batch) -> Outcomes:
@@ -42,9 +48,11 @@ class PoolReplica:
     Args:
         pool: The replicas.
         timeout_s: Seconds after which a replica that does not answer is replaced.
+        lengths: What measures its rows.
     """
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float, lengths: Lengths) -> None:
+        self.lengths = lengths
         self._pool = pool
         self._timeout_s = timeout_s
         # One batch waits for each that runs, so that a replica never waits for the job.
@@ -71,6 +79,7 @@ class ComposedReplica:
     """
 
     concurrency = 2
+    lengths = Characters()
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle

@@ -19,7 +19,7 @@ from salver.settings import DeploymentOptions
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows of the batches that are timed
 DEFAULT_BATCH_SIZE = 8  # where nothing could be timed: right or nearly so for texts on a CPU
 MIN_SIZES = 3  # with fewer sizes timed, nothing is known about what larger batches would gain
-FEW = 4  # fewer rows than this serve only where they are clearly better
+FEW = 8  # fewer rows than this serve only where they are clearly better
 CLEARLY = 1.25
 MANY = 64  # rows at once in a job where that is much faster than the default
 MUCH = 1.5
@@ -77,6 +77,11 @@ class Trial:
     resident: int | None = None
     available: int | None = None
     trouble: str = ""
+
+    @property
+    def row_s(self) -> float | None:
+        """Least time of one row, seconds; null if nothing was timed."""
+        return min((taken / n for n, taken in self.seconds.items()), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +231,9 @@ def settled(
 def best_batch_size(seconds: Mapping[int, float]) -> int:
     """The smallest size that gives nearly the most rows per second.
 
-    A free replica takes what waits, so a small bound is no quicker on an idle service, and a batch
-    of a few rows was never much slower per row than a single one. What looks so is noise, unless
-    it is large.
+    A free replica takes what waits, and of that only what goes together at the least cost, so a
+    small bound is no quicker; a batch of a few rows was never much slower per row than a single
+    one. What looks so is noise, unless it is large.
 
     Args:
         seconds: Time of a batch by its rows.
@@ -237,7 +242,9 @@ def best_batch_size(seconds: Mapping[int, float]) -> int:
         return DEFAULT_BATCH_SIZE
     rates = {n: n / (s + BATCH_S) for n, s in seconds.items()}
     several = {n: rate for n, rate in rates.items() if n >= FEW}
-    if several and max(rates.values()) < CLEARLY * max(several.values()):
+    if not several:  # rows so slow that there was no time for more
+        several = {FEW: rates[max(rates)]}
+    if max(rates.values()) < CLEARLY * max(several.values()):
         rates = several
     enough = (1 - TOLERANCE) * max(rates.values())
     return min(n for n, rate in rates.items() if rate >= enough)

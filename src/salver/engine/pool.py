@@ -59,6 +59,7 @@ class Pool:
 
     Attributes:
         examples: Golden examples as the first replica answered them.
+        tokenizer_file: Where the replicas have their tokenizer, if they have one.
         was_ready: True once a replica has been ready, and is not on trial.
         on_free: Called when a replica became free.
         on_restart: Called when a replica ended and is replaced.
@@ -75,6 +76,7 @@ class Pool:
         self.size = size
         self.slots: list[Slot] = []
         self.examples: list[dict[str, Any]] = []
+        self.tokenizer_file: str | None = None
         self.was_ready = False
         self.on_free: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None
@@ -232,6 +234,7 @@ class Pool:
         worker.on_end = lambda: self.lost(slot) if slot.worker is worker else None
         log.info("%s: replica %d ready in %.1f s", self.name, slot.index, ready.load_s)
         self.examples = self.examples or ready.examples
+        self.tokenizer_file = ready.tokenizer_file
         slot.state = "ready"
         self.was_ready = not self._is_on_trial
         self._freed()

@@ -71,6 +71,7 @@ class Ready:
 
     examples: list[dict[str, Any]] = field(default_factory=list)
     load_s: float = 0.0
+    tokenizer_file: str | None = None
 
 
 class Worker(Protocol):
@@ -162,7 +163,7 @@ class ProcessReplica:
         if "error" in message:
             self.kill()
             raise ReplicaStartFailed(f"{self._name} could not be loaded.\n{message['error']}")
-        return Ready(message["examples"], time.monotonic() - started)
+        return Ready(message["examples"], time.monotonic() - started, message["tokenizer_file"])
 
     def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
         assert self._channel is not None
@@ -347,7 +348,7 @@ class ThreadReplica:
         except BaseException:  # also cancelled: start took too long, or the service is ending
             self.kill()
             raise
-        return Ready(loaded.examples, time.monotonic() - started)
+        return Ready(loaded.examples, time.monotonic() - started, loaded.tokenizer_file)
 
     def run(self, batch: Batch) -> asyncio.Future[Outcomes]:
         assert self._loaded is not None

@@ -74,7 +74,8 @@ def _serve(channel: socket.socket) -> None:
     except BaseException:  # noqa: BLE001 - a constructor may raise anything; it is reported
         channel.sendall(pack([number, {"error": traceback.format_exc()}]))
         return
-    channel.sendall(pack([number, {"examples": loaded.examples}]))
+    ready = {"examples": loaded.examples, "tokenizer_file": loaded.tokenizer_file}
+    channel.sendall(pack([number, ready]))
     # What was loaded stays: the garbage collector need not look at it again and again.
     gc.collect()
     gc.freeze()

@@ -118,7 +118,11 @@ async def run_job(  # noqa: PLR0913 - all by name, and each is a thing of its ow
         # Before anything is deleted or written: an input that cannot be read changes nothing.
         reader = await loop.run_in_executor(thread, _opened, source, schema, options)
         prints = await loop.run_in_executor(thread, source.fingerprint)
-        full_plan = {**plan, "max_batch_size": max_batch_size}
+        full_plan = {
+            **plan,
+            "max_batch_size": max_batch_size,
+            "lengths": replica.lengths.unit,
+        }
         identity = identity_of(deployment, version, full_plan, options, prints)
         if folder.finished and options.resume:
             return await loop.run_in_executor(thread, completed, folder, identity)
@@ -132,6 +136,9 @@ def _opened(source: Source, schema: Schema, options: JobOptions) -> Reader:
     return open_reader(
         source, schema, delimiter=options.delimiter, fill_defaults=options.fill_defaults
     )
+
+
+_Cut = tuple[Chunk, list[list[int]]]
 
 
 @dataclass(slots=True)
@@ -170,16 +177,16 @@ class _Job:
     async def run(self, reader: Reader, schema: Schema, chunk_rows: int) -> dict[str, Any]:
         """All chunks that are not committed yet, then the end."""
         loop = asyncio.get_running_loop()
-        read = self._chunks(reader, schema, chunk_rows)
+        read = self._cut(reader, schema, chunk_rows)
         running: deque[_Running] = deque()
         # One thread reads and one writes; leaving them waits for what is under way, so that
         # nothing is written to a folder that is no longer held.
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
             ahead = loop.run_in_executor(reading, next, read, None)
             try:
-                while (chunk := await ahead) is not None:
+                while (cut := await ahead) is not None:
                     ahead = loop.run_in_executor(reading, next, read, None)
-                    running.append(self._start(chunk))
+                    running.append(self._start(*cut))
                     if len(running) >= RUNNING_CHUNKS:
                         await self._end(running, writing)
                 while running:
@@ -193,18 +200,20 @@ class _Job:
         self._tell(replace(self._progress, bytes_done=self._source.size, finished=True))
         return {**manifest, "status": "finished"}
 
-    def _chunks(self, reader: Reader, schema: Schema, chunk_rows: int) -> Iterator[Chunk]:
+    def _cut(self, reader: Reader, schema: Schema, chunk_rows: int) -> Iterator[_Cut]:
+        """The chunks that are left, and how the rows of each go together."""
         _, _, at = self._committer.done()
-        return chunks(
+        left = chunks(
             reader.blocks(at, min(BLOCK_ROWS, chunk_rows)),
             schema.fields,
             first=self._committer.next_chunk,
             chunk_rows=chunk_rows,
             bytes_before=self._bytes_before_file,
         )
+        for chunk in left:
+            yield chunk, batches(chunk.batch, self._max_batch_size, self._replica.lengths)
 
-    def _start(self, chunk: Chunk) -> _Running:
-        groups = batches(chunk.batch, self._max_batch_size)
+    def _start(self, chunk: Chunk, groups: list[list[int]]) -> _Running:
         row_bytes = (chunk.bytes_done - self._bytes_begun) / len(chunk)
         self._bytes_begun = chunk.bytes_done
         tasks = [

@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from salver.lengths import Lengths
 from salver.offline.rows import Chunk, dump
 from salver.offline.writers import Writer
-from salver.types import Batch, ClassProbabilities, Failure, Outcomes, text_length
+from salver.types import Batch, ClassProbabilities, Failure, Outcomes
 
 
-def batches(batch: Batch, max_batch_size: int) -> list[list[int]]:
+def batches(batch: Batch, max_batch_size: int, lengths: Lengths) -> list[list[int]]:
     """Indices of the rows that go together: neighbours in length, so that little is padded."""
-    order = sorted(range(len(batch)), key=lambda i: text_length(batch.rows[i]))
+    measured = lengths.of(batch.rows)
+    order = sorted(range(len(batch)), key=measured.__getitem__)
     return [order[at : at + max_batch_size] for at in range(0, len(order), max_batch_size)]
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bench.plan import CONTROL, SLOW_START_S, Loops, UnknownName, Visit, enough, make
+from bench.plan import CONTROL, SLOW_START_S, Loops, Together, UnknownName, Visit, enough, make
 
 
 def names(plan, number, model):
-    steps = plan.steps(number)
-    return [s.system.name for s in steps if isinstance(s, Visit) and s.model == model]
+    visits = []
+    for step in plan.steps(number):
+        if isinstance(step, Together):
+            visits += step.visits
+        elif isinstance(step, Visit):
+            visits.append(step)
+    return [v.system.name for v in visits if v.model == model]
 
 
 def test_every_other_round_goes_in_the_opposite_order():
@@ -37,6 +42,16 @@ def test_the_twins_of_the_control_stand_apart():
     """What is measured twice in a row would agree too well."""
     order = names(make(only=["salver", "fastapi", "litserve", "mosec"]), 1, "minilm")
     assert abs(order.index("salver") - order.index(CONTROL)) == len(order) - 1
+
+
+def test_systems_that_start_quickly_are_measured_in_turns():
+    """They run side by side, so that a turn is short; the others stand alone."""
+    slow = [system.name for system in make().systems if system.cost_s >= SLOW_START_S]
+    steps = [s for s in make().steps(1) if not isinstance(s, Loops)]
+    alone = {s.system.name for s in steps if isinstance(s, Visit)}
+    together = {v.system.name for s in steps if isinstance(s, Together) for v in s.visits}
+    assert alone == set(slow)
+    assert together == {system.name for system in make().systems} - alone
 
 
 def test_a_system_that_is_slow_to_start_is_spared_unless_it_is_asked_for():

@@ -7,8 +7,8 @@ import pytest
 from bench.results import Collected, Loop, Sample, Stay, control, online, read, write_part
 
 
-def sample(round, system, rate, model="constant", connections=64, refused=""):
-    return Sample(round, system, model, connections, rate, 1.0, 2.0, 0, 0.1, 0.0, refused)
+def sample(round, system, rate, model="constant", connections=64, refused="", turn=0):
+    return Sample(round, system, model, connections, rate, 1.0, 2.0, 0, 0.1, 0.0, refused, turn)
 
 
 def stay(round, system, model="constant", refused=""):
@@ -38,6 +38,18 @@ def test_the_ratio_is_the_median_of_each_rounds_ratio():
     assert rows["salver", 64]["requests_per_s"] == 400
     assert rows["salver", 64]["version"] == "1.0"
     assert content["rounds"] == 3
+
+
+def test_a_ratio_is_to_the_bare_server_of_the_same_turn():
+    """A machine that slows down between two turns of a round does not change it either."""
+    samples = []
+    for turn, speed in enumerate((1.0, 0.25)):
+        samples += [
+            sample(1, "bare-uvicorn", 1000 * speed, turn=turn),
+            sample(1, "salver", 500 * speed, turn=turn),
+        ]
+    _, rows = measured(samples)
+    assert rows["salver", 64]["ratio_to_bare"] == 0.5
 
 
 def test_the_bare_limit_is_the_faster_server_of_the_round():
@@ -92,6 +104,15 @@ def test_the_control_is_the_ratio_of_each_round_and_its_spread():
     found = control([0.98, 1.0, 1.06])
     assert found["ratio"] == 1.0
     assert found["no_difference_below"] == pytest.approx(0.04)
+
+
+def test_the_control_takes_a_round_as_its_median_turn():
+    """What is told apart are medians, so that their noise counts, and not that of one turn."""
+    twins = (100, 300, 101)
+    samples = [sample(1, "salver", 100, turn=turn) for turn in range(3)]
+    samples += [sample(1, "salver (A/A)", rate, turn=turn) for turn, rate in enumerate(twins)]
+    content, _ = measured(samples)
+    assert content["control"][0]["ratio"] == content["control"][0]["highest"] == 1.01
 
 
 def test_a_control_that_is_off_counts_as_noise_however_steady():

@@ -83,6 +83,34 @@ def test_each_asker_gets_the_outcomes_of_its_rows() -> None:
     run(scenario())
 
 
+class Digits:
+    """The length of a row is the number that it is."""
+
+    unit = "digits"
+
+    def of(self, rows: Any) -> list[int]:
+        return [int(text) for (text,) in rows]
+
+    estimated = of
+
+
+def test_rows_are_put_together_by_what_measures_them() -> None:
+    """Neighbours are those of equal length in the new unit, whatever their characters."""
+
+    async def scenario() -> None:
+        served = await Served(max_batch_size=2).start()
+        served.dispatcher.measure_by(Digits())
+        asked = served.ask("10", "99", "11")
+        await settle()
+        assert [["10", "11"]] == served.latest.texts
+        served.latest.answer()
+        await settle()
+        served.latest.answer()
+        assert ["10", "99", "11"] == predictions(await asked)
+
+    run(scenario())
+
+
 def test_no_rows_are_no_question() -> None:
     """An empty batch is answered at once, without a replica."""
 

@@ -77,6 +77,34 @@ def test_a_deployment_alone_is_a_service(module: str) -> None:
     assert isinstance(load_service(f"{module}:tagger"), Service)
 
 
+def test_a_model_says_where_its_tokenizer_is(tmp_path: Path) -> None:
+    """By its attribute, or by a checkpoint that holds one; a model without one has none."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    kept = Checkpoint.create(tmp_path, {})
+    resolved = {"0": {"path": str(tmp_path), "digest": kept.digest}}
+
+    class Reader(StubModel):
+        def __init__(self, said: Any) -> None:
+            super().__init__()
+            if isinstance(said, str):
+                self.tokenizer_file_ = said
+
+    one = deployment(input=Text)(Reader)
+    assert str(tmp_path / "tokenizer.json") == loaded(one.bind("x"), resolved).tokenizer_file
+    assert "/a/b.json" == loaded(one.bind("/a/b.json")).tokenizer_file
+    assert loaded(one.bind(None)).tokenizer_file is None
+
+
+def test_a_tokenizer_that_is_no_path_is_an_error() -> None:
+    """It says what was given and what is wanted."""
+
+    class Reader(StubModel):
+        tokenizer_file_ = 3
+
+    with pytest.raises(ReplicaStartFailed, match="tokenizer_file_ is 3; it takes the path"):
+        loaded(deployment(input=Text)(Reader).bind())
+
+
 def test_a_module_can_tell_that_it_is_being_loaded(module: str) -> None:
     """That is how a service that runs itself while it is imported is refused."""
     load_service(f"{module}:service")

@@ -10,6 +10,7 @@ import pytest
 from engine.fakes import FakeWorker, FakeWorkers, batch_of, run
 from salver.engine.offline import TRIES, ComposedReplica, PoolReplica
 from salver.errors import DeadlineExceeded, NotReady, QueueFull
+from salver.lengths import Characters
 from salver.types import Batch, Failure, Outcome, Outcomes
 
 
@@ -34,7 +35,7 @@ def test_the_identical_batch_is_run_again_after_a_death() -> None:
         workers = FakeWorkers()
         pool = workers.pool(1)
         await pool.start()
-        replica = PoolReplica(pool, 30)
+        replica = PoolReplica(pool, 30, Characters())
         asked = asyncio.ensure_future(replica.run(batch_of("a", "b")))
         await asyncio.sleep(0.01)
         workers[0].die()
@@ -55,7 +56,7 @@ def test_a_poison_row_is_found_by_halving() -> None:
         workers = FakeWorkers()
         pool = workers.pool(2)
         await pool.start()
-        replica = PoolReplica(pool, 30)
+        replica = PoolReplica(pool, 30, Characters())
         outcomes = await play(workers, "d", replica.run(batch_of(*"abcdefg")))
         assert [True, True, True, False, True, True, True] == [o.ok for o in outcomes]
         assert "replica_crashed" == outcomes.failures[3].code
@@ -73,7 +74,7 @@ def test_a_batch_that_hangs_is_given_up() -> None:
         workers = FakeWorkers()
         pool = workers.pool(1)
         await pool.start()
-        outcomes = await PoolReplica(pool, 5).run(batch_of("a"))
+        outcomes = await PoolReplica(pool, 5, Characters()).run(batch_of("a"))
         assert "replica_crashed" == outcomes.failures[0].code
         assert [True, True] == [w.killed for w in workers.made[:2]]
         await pool.stop()
@@ -88,7 +89,7 @@ def test_a_job_ends_with_the_engine() -> None:
         workers = FakeWorkers()
         pool = workers.pool(1)
         await pool.start()
-        replica = PoolReplica(pool, 30)
+        replica = PoolReplica(pool, 30, Characters())
         asked = [asyncio.ensure_future(replica.run(batch_of(text))) for text in "ab"]
         await asyncio.sleep(0.01)
         await pool.stop()

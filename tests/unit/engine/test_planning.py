@@ -175,11 +175,13 @@ def test_a_trial_fits_its_time(row_s: float, batch_s: float) -> None:
 @pytest.mark.parametrize(
     ("seconds", "size"),
     [
-        (SLOW, 4),
+        (SLOW, 8),
         (CHEAP, 64),
         ({1: 0.03, 2: 0.035, 4: 0.045, 8: 0.06, 16: 0.118}, 8),  # vector units fill up
         ({1: 0.01, 2: 0.02, 4: 0.06, 8: 0.2}, 1),  # padding and caches make larger ones worse
-        ({1: 0.01, 2: 0.022, 4: 0.045, 8: 0.1}, 4),  # or it is noise
+        ({1: 0.01, 2: 0.022, 4: 0.045, 8: 0.09}, 8),  # or it is noise
+        ({1: 0.02, 2: 0.04, 4: 0.08}, 8),  # no time to try more, which does no harm
+        ({1: 0.02, 2: 0.06, 4: 0.3}, 1),  # unless it does
         ({}, DEFAULT_BATCH_SIZE),
         ({1: 0.08, 2: 0.16}, DEFAULT_BATCH_SIZE),  # too slow to know
     ],
@@ -221,9 +223,14 @@ def test_the_plan_of_jobs_says_their_batches() -> None:
 
 @given(st.dictionaries(st.sampled_from(SIZES), st.floats(1e-6, 10), min_size=3))
 def test_a_batch_size_was_seen_to_be_good(seconds: dict[int, float]) -> None:
-    """What is chosen was timed, and no other was clearly better; no larger one by over 5 %."""
+    """What is chosen was timed, and no other was clearly better; no larger one by over 5 %.
+
+    Where there was no time for eight rows, they count as good as the most that were timed.
+    """
     size = best_batch_size(seconds)
     rates = {n: n / (s + 1e-3) for n, s in seconds.items()}
+    if max(seconds) < 8:
+        rates[8] = rates[max(seconds)]
     assert rates[size] * 1.25 >= 0.95 * max(rates.values())
     assert rates[size] >= 0.95 * max(rate for n, rate in rates.items() if n >= size)
 
@@ -283,14 +290,14 @@ def said(trial: Trial, cores: int = 2, *, is_own: bool = True, **given: Any) -> 
         (
             Trial(SLOW),
             {},
-            "tagger: 2 replicas x 1 thread, batches of up to 4 rows (chosen for throughput: 4 rows "
-            "took 36 ms; --optimize-for latency would run 1 x 2)",
+            "tagger: 2 replicas x 1 thread, batches of up to 8 rows (chosen for throughput: 8 rows "
+            "took 70 ms; --optimize-for latency would run 1 x 2)",
         ),
         (
             Trial(SLOW),
             {"optimize_for": "latency"},
-            "tagger: 1 replica x 2 threads, batches of up to 4 rows (chosen for latency: 4 rows "
-            "took 36 ms; --optimize-for throughput would run up to 2 x 1)",
+            "tagger: 1 replica x 2 threads, batches of up to 8 rows (chosen for latency: 8 rows "
+            "took 70 ms; --optimize-for throughput would run up to 2 x 1)",
         ),
         (
             Trial(CHEAP),
@@ -302,8 +309,8 @@ def said(trial: Trial, cores: int = 2, *, is_own: bool = True, **given: Any) -> 
         (
             Trial(SLOW),
             {"num_replicas": 3},
-            "tagger: 3 replicas x 1 thread, batches of up to 4 rows (batch size chosen: 4 rows took "
-            "36 ms)",
+            "tagger: 3 replicas x 1 thread, batches of up to 8 rows (batch size chosen: 8 rows took "
+            "70 ms)",
         ),
         (
             Trial({16: 0.14}),
@@ -355,8 +362,8 @@ def test_threads_claim_no_math_threads() -> None:
     """Replicas in threads have those of the process, and no other goal changes that."""
     line = said(Trial(SLOW), is_own=False)
     assert (
-        "tagger: 1 replica in threads of this process, batches of up to 4 rows (batch size chosen: "
-        "4 rows took 36 ms)" == line
+        "tagger: 1 replica in threads of this process, batches of up to 8 rows (batch size chosen: "
+        "8 rows took 70 ms)" == line
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from salver.lengths import Characters, Lengths
 from salver.offline.folder import QUARANTINE
 from salver.offline.job import JobOptions, Progress, run_job
 from salver.pipeline import Pipeline
@@ -48,6 +49,8 @@ class Vowels:
 
 class LocalReplica:
     """A replica in this process; records the sizes of its batches."""
+
+    lengths: Lengths = Characters()
 
     def __init__(
         self,
