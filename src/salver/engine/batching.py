@@ -128,6 +128,11 @@ class Batcher:
                 unless batches are to fill (`wait_s`).
         """
         self._is_purged = False
+        if idle == 1 and len(self._waiting) <= self.max_batch_size and self.wait_s <= 0:
+            entries = self._all(now)
+            if not self.costs.is_worth_sorting([entry.length for entry in entries]):
+                self._waiting.clear()
+                return entries
         window = self._wanted(now)
         ready = self.ready_at()
         if ready is None or ready > now:
@@ -167,6 +172,11 @@ class Batcher:
         entries = list(self._waiting.values())
         self._waiting.clear()
         return entries
+
+    def _all(self, now: float) -> list[Entry]:
+        """All rows that somebody waits for."""
+        waiting = self._waiting.values()
+        return [e for e in waiting if e.deadline > now and not e.waiter.gone]
 
     def _wanted(self, now: float) -> list[tuple[int, Entry]]:
         """The oldest rows that somebody waits for, once those before them that nobody does left."""

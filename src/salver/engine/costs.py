@@ -79,8 +79,10 @@ class Costs:
 
     def is_worth_sorting(self, lengths: Sequence[int]) -> bool:
         """Whether padding in a batch of all these rows would cost anything to speak of."""
+        if not self.is_known or not self.share or len(lengths) < 2:
+            return False
         padding = len(lengths) * max(lengths) - sum(lengths)
-        return self.is_known and self.share * padding > NEGLIGIBLE * self.fixed
+        return self.share * padding > NEGLIGIBLE * self.fixed
 
     def best_run(self, lengths: Sequence[int], must: int, most: int) -> tuple[int, int]:
         """The neighbours in length that a row goes with at the least cost per unit of text.

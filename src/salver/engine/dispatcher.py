@@ -247,7 +247,7 @@ class Dispatcher:
         future = slot.worker.run(Batch(self._fields, [entry.row for entry in entries]))
         hang = None
         if slot.worker.can_be_killed:
-            last = max(entry.deadline for entry in entries)
+            last = max([entry.deadline for entry in entries])
             hang = self.loop.call_at(last + HANG_GRACE_S, self._give_up, slot)
 
         def finish(done: asyncio.Future[Outcomes]) -> None:

@@ -15,7 +15,7 @@ from salver.engine.planning import Trial, next_size
 from salver.errors import ReplicaDied
 from salver.types import Batch, Outcomes
 
-BOX_S = 0.25  # for all batches together
+BOX_S = 0.15  # for all batches together
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 

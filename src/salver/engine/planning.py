@@ -16,7 +16,7 @@ from typing import Any
 
 from salver.settings import DeploymentOptions
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows of the batches that are timed
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # rows of the batches that are timed
 DEFAULT_BATCH_SIZE = 8  # where nothing could be timed: right or nearly so for texts on a CPU
 MIN_SIZES = 3  # with fewer sizes timed, nothing is known about what larger batches would gain
 FEW = 8  # fewer rows than this serve only where they are clearly better
@@ -24,6 +24,7 @@ CLEARLY = 1.25
 MANY = 64  # rows at once in a job where that is much faster than the default
 MUCH = 1.5
 TOLERANCE = 0.05  # of the best rows per second; a smaller batch answers sooner
+MARGIN = 1.2  # of time for a batch, over what it took or should take
 REPEATS = 5  # of one size, if time allows; the least time counts
 BATCH_S = 1e-3  # what a batch costs a busy engine beside the model: frames, wake-ups, switches
 ROUND_TRIP_S = 3e-4  # what a batch costs an idle engine beside the model
@@ -184,6 +185,7 @@ def next_size(
     Returns:
         A size, or null when it is enough.
     """
+    left_s /= MARGIN
     if left_s <= 0:
         return None
     new = next((n for n in sizes if n not in timed), None)
