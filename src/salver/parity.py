@@ -32,7 +32,7 @@ from salver.offline.rows import Cursor, chunks
 from salver.offline.sources import find
 from salver.offline.text_readers import BLOCK_ROWS
 from salver.policies import Scored
-from salver.predictions import choose, run_files
+from salver.predictions import run_files
 from salver.session import Configuration, Session
 from salver.settings import ServerSettings
 from salver.types import Batch
@@ -94,7 +94,7 @@ def compare(target: str, path: str, name: str | None, settings: Configuration) -
         SalverError: If the service does not start or the rows cannot be read.
     """
     service = load_service(target)
-    chosen = choose(service, name)
+    chosen = service.chosen(name)
     same = ("num_replicas=1", "batch_wait_timeout_s=0", "max_queued_requests=null")
     configuration = replace(settings, sets=(*settings.sets, *same), server={"port": 0})
     overrides = configuration.overrides(service)

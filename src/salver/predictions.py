@@ -11,33 +11,13 @@ from dataclasses import fields
 from os import PathLike, fspath
 from typing import Any
 
-from salver.definition import Deployment
 from salver.engine.local import LocalEngine
 from salver.errors import ConfigError, UnknownOption
 from salver.offline.job import JobOptions, Progress, begun_batch_size, run_job
 from salver.offline.results import batches
-from salver.service import Service
 from salver.types import Outcome, Row
 
 WaitFor = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-def choose(service: Service, name: str | None) -> Deployment:
-    """The deployment to predict with: the one named, or the only one that is exposed.
-
-    Raises:
-        ConfigError: If there are several and none is named, or there is none of that name.
-    """
-    exposed = {deployment.name: deployment for deployment in service.exposed}
-    if name is None and len(exposed) == 1:
-        return service.exposed[0]
-    if name in exposed:
-        return exposed[name]
-    given = "none was named" if name is None else f"{name!r} was named"
-    raise ConfigError(
-        f"The service exposes {', '.join(exposed)} and {given}. Choose one with --deployment "
-        "(deployment= in Python)."
-    )
 
 
 def predict(
@@ -49,7 +29,7 @@ def predict(
         ConfigError: If `data` is none of these, or paths come without `output`.
     """
     options = dict(options)
-    deployment = choose(engine.service, options.pop("deployment", None))
+    deployment = engine.service.chosen(options.pop("deployment", None))
     if isinstance(data, str | PathLike):
         if output is None:
             raise ConfigError(

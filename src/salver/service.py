@@ -54,6 +54,23 @@ class Service:
         name = "" if len(self.exposed) == 1 else f"/{deployment.name}"
         return f"{self.route_prefix}{name}/predict/"
 
+    def chosen(self, name: str | None) -> Deployment:
+        """The deployment to predict with: the one named, or the only one that is exposed.
+
+        Raises:
+            ConfigError: If there are several and none is named, or there is none of that name.
+        """
+        exposed = {deployment.name: deployment for deployment in self.exposed}
+        if name is None and len(exposed) == 1:
+            return self.exposed[0]
+        if name in exposed:
+            return exposed[name]
+        given = "none was named" if name is None else f"{name!r} was named"
+        raise ConfigError(
+            f"The service exposes {', '.join(exposed)} and {given}. Choose one with --deployment "
+            "(deployment= in Python)."
+        )
+
     def run(self, *, blocking: bool = True, **settings: Any) -> None:
         """Serves over HTTP and prints the address.
 

@@ -103,3 +103,13 @@ def test_a_service_shows_what_it_serves():
     assert repr(Service(tagger().bind(), route_prefix="/api/")) == (
         "Service(Tagger, route_prefix='/api')"
     )
+
+
+def test_one_of_several_deployments_is_chosen_by_name():
+    """A single one needs no name; of several, an error names those that there are."""
+    a, b = tagger("A").bind(), tagger("B").bind()
+    assert Service(a).chosen(None) is a
+    assert Service(a, b).chosen("B") is b
+    for name, said in ((None, "none was named"), ("C", "'C' was named")):
+        with pytest.raises(ConfigError, match=f"exposes A, B and {said}"):
+            Service(a, b).chosen(name)

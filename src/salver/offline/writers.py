@@ -63,6 +63,11 @@ def writer_for(kind: Format, columns: Any) -> Writer:
     return CsvWriter(inputs) if kind == "csv" else JsonLinesWriter()
 
 
+def load() -> None:
+    """Has Arrow import what it takes for its first table (pandas, where it is installed)."""
+    _as_parquet(pa.table({}), pa.table({"a": [""]}), Layout())
+
+
 class ParquetWriter:
     """Parquet; class probabilities are a struct of doubles."""
 
