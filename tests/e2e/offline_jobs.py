@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from salver.lengths import Characters
 from salver.offline.job import JobOptions, run_job
 from salver.pipeline import Pipeline
 from salver.policies import Threshold
@@ -54,6 +55,7 @@ class Tagger:
 class LocalReplica:
     """A replica in this process."""
 
+    lengths = Characters()
     concurrency = 2
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
