@@ -1,10 +1,11 @@
 """What one run measures and how long it takes: systems, models, connections, seconds.
 
 Pure: it starts nothing. Alternation is decided here too: the servers that start quickly run side by
-side and are loaded one after the other in short turns, each turn in the opposite order of the one
-before, so that a drift of the machine falls on all alike.
+side and are loaded one after the other in short turns, each turn in an order of its own, so that a
+drift of the machine falls on all alike.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -86,7 +87,7 @@ class Together:
     """Several systems that run side by side and are measured in turns.
 
     Attributes:
-        visits: The systems, in the order of the first turn.
+        visits: The systems.
         turns: How often each is measured at each number of connections.
     """
 
@@ -105,6 +106,18 @@ class Together:
         turns = self.turns * len(self.visits) * sum(one + PAUSE_S for one in seconds)
         # Started one by one, and then again all at once.
         return turns + sum(1.4 * visit.system.cost_s + WARM_UP_S for visit in self.visits)
+
+
+def shuffled(systems: int, *turn: int) -> list[int]:
+    """An order for one turn: random, but the same in every run.
+
+    Args:
+        systems: How many there are.
+        turn: Numbers that tell this turn from all others.
+    """
+    order = list(range(systems))
+    random.Random(repr(turn)).shuffle(order)
+    return order
 
 
 @dataclass(frozen=True)

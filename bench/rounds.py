@@ -19,7 +19,7 @@ from bench import bare_loops, prepare
 from bench.answers import FAULTS, Client, Expected, WrongAnswer
 from bench.environments import EnvironmentFailed, python_of
 from bench.load import Load, LoadFailed, bodies_file, measure
-from bench.plan import CONTROL, WARM_UP_S, Loops, Plan, Step, Together, Visit, enough
+from bench.plan import CONTROL, WARM_UP_S, Loops, Plan, Step, Together, Visit, enough, shuffled
 from bench.predictors import CLASSES
 from bench.processes import Running, ServerFailed, free_port
 from bench.results import Collected, Sample, Stay
@@ -87,8 +87,8 @@ def _go_together(step: Together, machine: Machine, into: Collected) -> None:
         stands = [stand for stand in stands if stand.trying(stand.wait)]
         for connections in step.visits[0].seconds:
             for turn in range(step.turns):
-                for stand in reversed(stands) if turn % 2 else stands:
-                    stand.trying(partial(stand.load, connections, turn))
+                for i in shuffled(len(stands), step.visits[0].round, connections, turn):
+                    stands[i].trying(partial(stands[i].load, connections, turn))
 
 
 def setup_of(system: System, model: str, machine: Machine) -> Setup:

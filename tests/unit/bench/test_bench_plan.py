@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bench.plan import CONTROL, SLOW_START_S, Loops, Together, UnknownName, Visit, enough, make
+from bench.plan import (
+    CONTROL,
+    SLOW_START_S,
+    Loops,
+    Together,
+    UnknownName,
+    Visit,
+    enough,
+    make,
+    shuffled,
+)
 
 
 def names(plan, number, model):
@@ -52,6 +62,14 @@ def test_systems_that_start_quickly_are_measured_in_turns():
     together = {v.system.name for s in steps if isinstance(s, Together) for v in s.visits}
     assert alone == set(slow)
     assert together == {system.name for system in make().systems} - alone
+
+
+def test_each_turn_has_an_order_of_its_own():
+    """So that no system always follows the same one; another run has the same orders."""
+    orders = [shuffled(5, 1, 64, turn) for turn in range(20)]
+    assert orders == [shuffled(5, 1, 64, turn) for turn in range(20)]
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
+    assert {order[0] for order in orders} == {0, 1, 2, 3, 4}
 
 
 def test_a_system_that_is_slow_to_start_is_spared_unless_it_is_asked_for():
