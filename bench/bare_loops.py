@@ -17,9 +17,9 @@ from bench.plan import LOOP_S, Loops
 from bench.processes import clean_environment
 from bench.results import Loop
 
-# Rows of a batch, sorted by length: on a CPU, larger ones make a transformer slower. (scikit-learn
-# gains by larger ones, so that a server which forms them can exceed its limit.)
-BATCH = {"minilm": 8, "bert-base": 8, "sklearn": 8}
+# Rows of a batch, sorted by length: on a CPU, larger ones make a transformer slower. scikit-learn
+# gains by larger ones; 32 is what 64 connections can fill on two cores.
+BATCHES = {"minilm": (8,), "bert-base": (8,), "sklearn": (8, 32)}
 LIMIT_S = 120.0
 
 
@@ -30,12 +30,13 @@ class LoopFailed(Exception):
 def measure(step: Loops, cores: int) -> list[Loop]:
     """The loops of one model in one round."""
     found = []
-    for processes, threads in dict.fromkeys(((1, cores), (cores, 1))):
-        loop = Loop(step.round, step.model, processes, threads, BATCH[step.model])
-        try:
-            found.append(together(loop, _run(step.model, threads, processes)))
-        except LoopFailed as failure:
-            found.append(replace(loop, refused=str(failure)))
+    for batch in BATCHES[step.model]:
+        for processes, threads in dict.fromkeys(((1, cores), (cores, 1))):
+            loop = Loop(step.round, step.model, processes, threads, batch)
+            try:
+                found.append(together(loop, _run(loop)))
+            except LoopFailed as failure:
+                found.append(replace(loop, refused=str(failure)))
     return found
 
 
@@ -51,19 +52,19 @@ def together(loop: Loop, said: list[dict[str, Any]]) -> Loop:
     )
 
 
-def _run(model: str, threads: int, processes: int) -> list[dict[str, Any]]:
-    python = Path(sys.executable)
-    command = [str(python), "-m", "bench.bare", "--model", model, "--threads", str(threads)]
-    command += ["--batch", str(BATCH[model]), "--seconds", str(LOOP_S)]
+def _run(loop: Loop) -> list[dict[str, Any]]:
+    python, threads = Path(sys.executable), loop.threads
+    command = [str(python), "-m", "bench.bare", "--model", loop.model, "--threads", str(threads)]
+    command += ["--batch", str(loop.batch), "--seconds", str(LOOP_S)]
     env = clean_environment(python) | {
-        "BENCH_FOLDER": str(prepare.folder(model)),
+        "BENCH_FOLDER": str(prepare.folder(loop.model)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
     }
     running = [
         subprocess.Popen(
             command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        for _ in range(processes)
+        for _ in range(loop.processes)
     ]
     try:
         return [_said(one) for one in running]

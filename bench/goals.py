@@ -15,6 +15,7 @@ Json = dict[str, Any]
 Offline = dict[tuple[str, str, int], Json]  # by system, model and rows
 
 REAL = ("salver", "minilm")
+SMALL_BATCH = 8  # of the bare loops of every model
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,17 @@ class Online:
         return next(
             (x for x in self._loops if (x["model"], x["threads"]) == (model, threads)), None
         )
+
+    def of_loops(self, ours: Json, batch: int) -> float | None:
+        """Requests/s over the rows/s of the faster loop of a batch size, as a median of rounds."""
+        limits: dict[int, float] = {}
+        for loop in self._loops:
+            if (loop["model"], loop["batch"]) == (ours["model"], batch):
+                for one in loop["rounds"]:
+                    limits[one["round"]] = max(limits.get(one["round"], 0.0), one["rows_per_s"])
+        pairs = [(one["requests_per_s"], limits.get(one["round"])) for one in ours["rounds"]]
+        ratios = [mine / limit for mine, limit in pairs if limit]
+        return median(ratios) if ratios else None
 
     def times(self, rival: str, model: str, connections: int) -> float | None:
         """Requests/s of Salver over those of a rival: the median of the rounds' ratios."""
@@ -108,12 +120,13 @@ def _overhead(table: Online) -> Iterator[Goal]:
 
 def _models(table: Online) -> Iterator[Goal]:
     for model in ("minilm", "bert-base", "sklearn"):
-        if ours := table.of("salver", model, 64):
-            yield _at_least(
-                f"{model}, 64 connections: requests/s / rows/s of the bare loop",
-                ours["ratio_to_bare"],
-                0.9,
-            )
+        ours = table.of("salver", model, 64)
+        words = f"{model}, 64 connections: requests/s / rows/s of the bare loop"
+        if ours and model == "sklearn" and (small := table.of_loops(ours, SMALL_BATCH)):
+            yield _at_least(f"{words} in batches of {SMALL_BATCH}", small, 0.9)
+            words += " in the batches that are best for it"
+        if ours:
+            yield _at_least(words, ours["ratio_to_bare"], 0.9)
     for connections, least in ((64, 1.2), (16, 1.1)):
         found = {
             rival: times
@@ -205,12 +218,11 @@ def _growth(rows: Offline) -> Iterator[Goal]:
 
 
 def _times(ours: Json, theirs: Json) -> float | None:
-    """Ours over theirs: the median of the ratios of the rounds that both have."""
+    """Ours over theirs: the median of the ratios of the turns that both have."""
     rate = "requests_per_s" if "requests_per_s" in ours else "rows_per_s"
-    by_round = {one["round"]: one[rate] for one in theirs["rounds"]}
-    ratios = [
-        one[rate] / by_round[one["round"]] for one in ours["rounds"] if by_round.get(one["round"])
-    ]
+    by_turn = {(one["round"], one.get("turn")): one[rate] for one in theirs["rounds"]}
+    pairs = [(one[rate], by_turn.get((one["round"], one.get("turn")))) for one in ours["rounds"]]
+    ratios = [mine / its for mine, its in pairs if its]
     return median(ratios) if ratios else None
 
 

@@ -180,12 +180,11 @@ def _ratio(sample: Sample, rates: Mapping[Place, float]) -> float | None:
 
 
 def _loops(loops: Sequence[Loop]) -> Iterable[Json]:
-    groups: dict[tuple[str, int, int], list[Loop]] = defaultdict(list)
+    groups: dict[tuple[str, int, int, int], list[Loop]] = defaultdict(list)
     for loop in loops:
-        groups[loop.model, loop.processes, loop.threads].append(loop)
-    for (model, processes, threads), group in groups.items():
-        head = {"model": model, "processes": processes, "threads": threads}
-        head["batch"] = group[0].batch
+        groups[loop.model, loop.processes, loop.threads, loop.batch].append(loop)
+    for (model, processes, threads, batch), group in groups.items():
+        head = {"model": model, "processes": processes, "threads": threads, "batch": batch}
         if reason := refusal(group):
             yield head | {"refused": reason}
             continue
