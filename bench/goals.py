@@ -96,7 +96,8 @@ def offline_goals(offline: Json) -> list[Goal]:
 
 def _overhead(table: Online) -> Iterator[Goal]:
     for connections, least in ((64, 0.8), (16, 0.65)):
-        if ours := table.of("salver", "constant", connections):
+        ours = table.of("salver", "constant", connections)
+        if ours and ours["ratio_to_bare"]:
             yield _at_least(
                 f"constant, {connections} connections: requests/s / the faster bare server's",
                 ours["ratio_to_bare"],
@@ -125,7 +126,7 @@ def _models(table: Online) -> Iterator[Goal]:
         if ours and model == "sklearn" and (small := table.of_loops(ours, SMALL_BATCH)):
             yield _at_least(f"{words} in batches of {SMALL_BATCH}", small, 0.9)
             words += " in the batches that are best for it"
-        if ours:
+        if ours and ours["ratio_to_bare"]:
             yield _at_least(words, ours["ratio_to_bare"], 0.9)
     for connections, least in ((64, 1.2), (16, 1.1)):
         found = {

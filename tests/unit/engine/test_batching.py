@@ -48,6 +48,14 @@ def test_rows_of_similar_length_go_together() -> None:
     assert [1, 2, 3] == lengths(batcher.take(0.0))
 
 
+def test_neighbours_are_sought_among_eight_batches() -> None:
+    """A row far behind is not called to the front, however well it would go with the oldest."""
+    batcher = Batcher(max_batch_size=2, limit=100)
+    batcher.put([entry(50), *[entry(n) for n in range(100, 115)], entry(50)])
+
+    assert [50, 100] == lengths(batcher.take(0.0))
+
+
 def test_the_oldest_row_is_in_every_batch() -> None:
     """A long row is not overtaken by short ones that keep coming."""
     batcher = Batcher(max_batch_size=2, limit=10)
