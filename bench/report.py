@@ -148,7 +148,7 @@ def _method(online: Json) -> str:
         "its answers are compared with the reference (probabilities to 1e-4), and its start-up and "
         "memory are measured. Then all run side by side and are loaded in turns with wrk over 1 to "
         "256 connections; each turn has an order of its own, so that a drift "
-        "of the machine falls on all alike (systems that are slow to start are measured alone). "
+        "of the machine falls on all alike (what is slow to start, or busy while nobody asks, is measured alone). "
         "The bodies are some 1,500 different real texts; the load generator runs on the same "
         "cores. Numbers are medians over all turns, ratios medians of each turn's ratio; the thin "
         "lines in the pictures are the lowest and highest turn. A system that gave an error or a wrong "

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,8 @@ from bench.results import Collected, Sample, Stay
 from bench.systems import Row, Setup, System
 
 START_LIMIT_S = 180.0
+LOOK_S, SETTLE_LOOKS = 0.5, 16
+RESTLESS = 0.05  # of a core
 WARM_UP_CONNECTIONS = 64
 
 Say = Callable[[str], None]
@@ -72,19 +75,29 @@ def go(step: Step, machine: Machine, into: Collected) -> None:
 
 
 def _go_together(step: Together, machine: Machine, into: Collected) -> None:
-    """First each system alone, which shows its start and its memory; then all in turns."""
+    """First each system alone, which shows its start and its memory; then all in turns.
+
+    One that is busy while nobody asks it would take the others' time, and is measured alone.
+    """
     sound = []
     for visit in step.visits:
         if visit.system.name == CONTROL:  # is shown as its twin
             sound.append(visit)
             continue
         with _Stand(visit, machine, into) as stand:
-            if stand.trying(stand.open) and stand.trying(stand.show):
+            if not (stand.trying(stand.open) and stand.trying(stand.show)):
+                continue
+            if not stand.is_restless:
                 sound.append(visit)
+                continue
+            for connections, turn in product(visit.seconds, range(step.turns)):
+                stand.trying(partial(stand.load, connections, turn))
     with ExitStack() as stack:
         stands = [stack.enter_context(_Stand(visit, machine, into)) for visit in sound]
         stands = [stand for stand in stands if stand.trying(stand.start)]
         stands = [stand for stand in stands if stand.trying(stand.wait)]
+        for stand in stands:
+            stand.trying(stand.rest)
         for connections in step.visits[0].seconds:
             for turn in range(step.turns):
                 for i in shuffled(len(stands), step.visits[0].round, connections, turn):
@@ -113,6 +126,7 @@ class _Stand:
         self._machine = machine
         self._into = into
         self._is_lost = False
+        self.is_restless = False  # busy while nobody asks
         self._rate: float | None = None  # of the last measurement
         self._stack = ExitStack()
 
@@ -166,12 +180,14 @@ class _Stand:
 
     def show(self) -> None:
         """Notes its start and its memory, before and after a short load; it must be alone."""
+        self.rest()
         idle_mb = self._server.usage().memory_mb
         setup, system = self._setup, self._visit.system
         workers, threads = setup.workers, setup.threads
         if system.shape_said:
             workers, threads = system.shape_said(self._client.get(self._launch.ready))
         self._measured(WARM_UP_CONNECTIONS, WARM_UP_S)
+        self.rest()
         stay = Stay(
             self._visit.round,
             system.name,
@@ -183,6 +199,22 @@ class _Stand:
             threads=threads,
         )
         self._into.stays.append(stay)
+
+    def rest(self) -> None:
+        """Waits until nothing is loaded any more, and notes if it never comes to rest.
+
+        Workers may still be loading when the first of them answers.
+        """
+        self.is_restless = self.is_restless or not self._rests()
+
+    def _rests(self) -> bool:
+        used = self._server.usage().cpu_s
+        for _ in range(SETTLE_LOOKS):
+            time.sleep(LOOK_S)
+            before, used = used, self._server.usage().cpu_s
+            if used - before < RESTLESS * LOOK_S:
+                return True
+        return False
 
     def load(self, connections: int, turn: int) -> None:
         """Measures it once, and sees that it is still right after that."""
