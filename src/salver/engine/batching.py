@@ -23,6 +23,8 @@ from salver.types import Outcome
 WINDOW_BATCHES = 8
 WINDOW = 256  # rows looked at, however large a batch is: few enough to scan
 LESSON_EVERY = 64
+NEWEST = 1 / 16  # weight of the newest batch in that average
+LOADED = 4  # rows of a batch, on average, from which rows are worth waiting for
 
 
 class Waiter(Protocol):
@@ -69,6 +71,9 @@ class Entry:
     attempts: int = 0
 
 
+Numbered = tuple[int, Entry]  # a row and the number of its arrival
+
+
 class Batcher:
     """A bounded queue of rows that hands out batches.
 
@@ -92,6 +97,7 @@ class Batcher:
         self.costs = Costs()
         self._waiting: dict[int, Entry] = {}  # in order of arrival
         self._numbers = itertools.count()
+        self._rows = 0.0  # of late batches, on average
         self._sorted = 0  # batches that were cut by their cost
         self._is_purged = False  # since the last change; a refusal under overload must stay cheap
 
@@ -112,15 +118,28 @@ class Batcher:
         for entry in entries:
             self._waiting[next(self._numbers)] = entry
 
-    def ready_at(self) -> float | None:
-        """When the next batch may be taken, or null when nothing waits."""
+    def ready_at(self, busy: int = 0) -> float | None:
+        """When the next batch may be taken, or null when nothing waits.
+
+        Under load, a few rows are no reason for one more replica to begin a batch, if that costs
+        more than the rows themselves: they go with the next rows, or with the next replica that
+        has finished, but wait no longer than such a batch takes.
+
+        Args:
+            busy: Replicas that compute.
+        """
         if not self._waiting:
             return None
-        if self.wait_s <= 0 or len(self._waiting) >= self.max_batch_size:
+        if len(self._waiting) >= self.max_batch_size:
             return -math.inf
-        return next(iter(self._waiting.values())).arrived + self.wait_s
+        wait_s = self.wait_s
+        if wait_s <= 0:
+            if not busy or self._is_worth_a_batch(list(self._waiting.values())):
+                return -math.inf
+            wait_s = self.costs.fixed_s
+        return next(iter(self._waiting.values())).arrived + wait_s
 
-    def take(self, now: float, idle: int = 1) -> list[Entry]:
+    def take(self, now: float, idle: int = 1, busy: int = 0) -> list[Entry]:
         """Removes the next batch; empty when nothing is ready.
 
         Rows whose waiter has gone or whose deadline has passed are dropped here, before they
@@ -129,35 +148,49 @@ class Batcher:
         Args:
             now: The time.
             idle: Free replicas, the one that takes included; what waits is spread over them,
-                unless batches are to fill (`wait_s`).
+                unless batches are to fill (`wait_s`), or cost more than their rows.
+            busy: Replicas that compute.
         """
         self._is_purged = False
-        if idle == 1 and len(self._waiting) <= self.max_batch_size and self.wait_s <= 0:
-            entries = self._all(now)
-            if not self.costs.is_worth_sorting([entry.length for entry in entries]):
-                self._waiting.clear()
-                return entries
-        window = self._wanted(now)[: WINDOW_BATCHES * self.max_batch_size]
-        ready = self.ready_at()
+        window = self._wanted(now)
+        ready = self.ready_at(busy)
         if ready is None or ready > now:
             return []
-        share = len(self._waiting) if self.wait_s > 0 else math.ceil(len(self._waiting) / idle)
-        size = min(self.max_batch_size, share)
+        taken = self._chosen(window, self._share(window, idle))
+        for number, _ in taken:
+            del self._waiting[number]
+        self._rows += (len(taken) - self._rows) * NEWEST
+        return [entry for _, entry in taken]
+
+    def _share(self, window: list[Numbered], idle: int) -> int:
+        """Rows of the next batch, as far as there are so many."""
+        share = len(self._waiting)
+        if self.wait_s <= 0 and idle > 1:
+            share = math.ceil(share / idle)
+            if not self._is_worth_a_batch([entry for _, entry in window[:share]]):
+                share = len(self._waiting)
+        return min(self.max_batch_size, share)
+
+    def _is_worth_a_batch(self, entries: list[Entry]) -> bool:
+        is_loaded = self._rows >= LOADED
+        return not is_loaded or self.costs.is_worth_a_batch([e.length for e in entries])
+
+    def _chosen(self, window: list[Numbered], size: int) -> list[Numbered]:
+        """The oldest row, and those that go best with it."""
+        window = window[: WINDOW_BATCHES * self.max_batch_size]
         if self.wait_s <= 0 and self.costs.is_worth_sorting([e.length for _, e in window]):
             self._sorted += 1
             # Now and then in order of arrival, or nothing more would be learnt about padding.
             is_lesson = self._sorted % LESSON_EVERY == 0
-            window = window[:size] if is_lesson else self._cheapest(window, size)
-        elif len(window) > size:
+            return window[:size] if is_lesson else self._cheapest(window, size)
+        if len(window) > size:
             length = window[0][1].length
-            window = heapq.nsmallest(
+            return heapq.nsmallest(
                 size, window, key=lambda w: (w[0] != window[0][0], abs(w[1].length - length), w[0])
             )
-        for number, _ in window:
-            del self._waiting[number]
-        return [entry for _, entry in window]
+        return window
 
-    def _cheapest(self, window: list[tuple[int, Entry]], size: int) -> list[tuple[int, Entry]]:
+    def _cheapest(self, window: list[Numbered], size: int) -> list[Numbered]:
         """The oldest row and those that go with it at the least cost, in order of arrival."""
         oldest = window[0]
         alike = sorted(window, key=lambda w: (w[1].length, w[0]))
@@ -177,15 +210,10 @@ class Batcher:
         self._waiting.clear()
         return entries
 
-    def _all(self, now: float) -> list[Entry]:
-        """All rows that somebody waits for."""
-        waiting = self._waiting.values()
-        return [e for e in waiting if e.deadline > now and not e.waiter.gone]
-
-    def _wanted(self, now: float) -> list[tuple[int, Entry]]:
+    def _wanted(self, now: float) -> list[Numbered]:
         """The oldest rows that somebody waits for, once those before them that nobody does left."""
         most = max(WINDOW, self.max_batch_size) + 1
-        window: list[tuple[int, Entry]] = []
+        window: list[Numbered] = []
         unwanted: list[int] = []
         for number, entry in self._waiting.items():
             if entry.waiter.gone or entry.deadline <= now:

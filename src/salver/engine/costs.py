@@ -17,6 +17,7 @@ LEAST = 3  # batches before anything is said
 SOLVE_EVERY = 8
 # How strongly padding is taken to cost what text costs, where batches do not show otherwise.
 PRIOR = 0.01
+WORTH = 0.5  # of the fixed cost of a batch: rows that are worth one of their own
 NEGLIGIBLE = 0.1  # of the fixed cost of a batch: padding that is not worth a thought
 
 
@@ -28,11 +29,13 @@ class Costs:
 
     Attributes:
         fixed: Cost of any batch, in units of length.
+        fixed_s: The same in seconds.
         share: What a unit of padding costs beside a unit of text, from 0 to 1.
     """
 
     def __init__(self) -> None:
         self.fixed = 0.0
+        self.fixed_s = 0.0
         self.share = 1.0
         # Upper half of the normal equations, by rows, and their right side. Plain numbers: for
         # three unknowns numpy would take longer to be called than to compute.
@@ -52,10 +55,11 @@ class Costs:
             lengths: Of its rows, in any unit.
             seconds: From asking to the answer.
         """
-        text = sum(lengths)
-        if not text or seconds <= 0:
+        text = sum(lengths) or len(lengths)  # rows without text are all alike
+        if seconds <= 0:
             return
-        one, t, p = 1 / seconds, text / seconds, (len(lengths) * max(lengths) - text) / seconds
+        padding = len(lengths) * (max(lengths) or 1) - text
+        one, t, p = 1 / seconds, text / seconds, padding / seconds
         new = (one * one, one * t, one * p, t * t, t * p, p * p)
         self._squares = [MEMORY * old + x for old, x in zip(self._squares, new, strict=True)]
         self._products = [
@@ -71,6 +75,7 @@ class Costs:
         pull = PRIOR * tt
         squares = np.array(((oo, ot, op), (ot, tt + pull, tp - pull), (op, tp - pull, pp + pull)))
         fixed, text, padding = np.linalg.lstsq(squares, np.array(self._products), rcond=None)[0]
+        self.fixed_s = max(0.0, float(fixed))
         if text <= 0:  # rows cost the same however long they are
             self.fixed, self.share = math.inf, 0.0
             return
@@ -83,6 +88,11 @@ class Costs:
             return False
         padding = len(lengths) * max(lengths) - sum(lengths)
         return self.share * padding > NEGLIGIBLE * self.fixed
+
+    def is_worth_a_batch(self, lengths: Sequence[int]) -> bool:
+        """Whether these rows would take as long as the batch itself, roughly."""
+        text = sum(lengths) or len(lengths)
+        return not self.is_known or text >= WORTH * self.fixed
 
     def best_run(self, lengths: Sequence[int], must: int, most: int) -> tuple[int, int]:
         """The neighbours in length that a row goes with at the least cost per unit of text.

@@ -119,6 +119,7 @@ class Dispatcher:
         self._unanswered: dict[Ticket, None] = {}
         self._clock: asyncio.TimerHandle | None = None  # one for all deadlines
         self._pump_is_due = False
+        self._alarm: asyncio.TimerHandle | None = None  # when rows have waited for more long enough
         self._closed = False
         pool.on_free = self._pump_soon
 
@@ -227,9 +228,11 @@ class Dispatcher:
             self._dispatch(slot, entries)
         if not idle or not len(self._batcher):
             return
-        ready_at = self._batcher.ready_at()
+        ready_at = self._batcher.ready_at(self._pool.healthy - idle)
         if ready_at is not None and ready_at > self.loop.time():
-            self.loop.call_at(ready_at, self._pump_soon)
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self.loop.call_at(ready_at, self._pump_soon)
 
     def _next(self, idle: int) -> list[Entry]:
         while self._suspects and not self._suspects_must_wait():
@@ -237,7 +240,7 @@ class Dispatcher:
             if not entry.waiter.gone:
                 self._suspect_is_running = True
                 return [entry]
-        return self._batcher.take(self.loop.time(), idle)
+        return self._batcher.take(self.loop.time(), idle, self._pool.healthy - idle)
 
     def _suspects_must_wait(self) -> bool:
         return self._suspect_is_running or self._pool.healthy < min(2, self._pool.size)

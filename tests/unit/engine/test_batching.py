@@ -65,6 +65,57 @@ def test_the_oldest_row_is_in_every_batch() -> None:
     assert long in batcher.take(0.0)
 
 
+def loaded(rows: int = 8) -> Batcher:
+    """After many batches of a model whose batch costs as much as ten rows."""
+    batcher = Batcher(max_batch_size=64, limit=1000)
+    for n in (1, 2, 4, 8, 16) * 20:
+        batcher.costs.observe([100] * n, 0.01 + 0.001 * n)
+    for _ in range(50):
+        batcher.put([entry(100) for _ in range(rows)])
+        assert rows == len(batcher.take(0.0))
+    return batcher
+
+
+def test_few_rows_are_no_batch_of_their_own_under_load() -> None:
+    """While another replica computes, they wait for more, as long as a batch costs at most."""
+    batcher = loaded()
+    batcher.put([entry(100, arrived=5.0) for _ in range(3)])
+
+    assert 5.01 == pytest.approx(batcher.ready_at(busy=1), abs=1e-3)
+    assert [] == batcher.take(5.001, idle=1, busy=1)
+    batcher.put([entry(100, arrived=5.0) for _ in range(3)])
+    assert 6 == len(batcher.take(5.001, idle=1, busy=1))
+    batcher.put([entry(100, arrived=5.0)])
+    assert 1 == len(batcher.take(5.02, idle=1, busy=1))
+
+
+def test_a_lone_replica_never_waits() -> None:
+    """With nothing under way there is nothing to wait for."""
+    batcher = loaded()
+    batcher.put([entry(100)])
+
+    assert 1 == len(batcher.take(0.0, idle=2, busy=0))
+
+
+def test_without_load_no_row_waits() -> None:
+    """Two askers at once get a replica each, whatever a batch costs."""
+    batcher = loaded(rows=2)
+    batcher.put([entry(100), entry(100)])
+
+    assert 1 == len(batcher.take(0.0, idle=2, busy=0))
+    assert 1 == len(batcher.take(0.0, idle=1, busy=1))
+
+
+def test_rows_are_not_spread_over_replicas_when_that_costs_more() -> None:
+    """Half of them would not be worth a batch; twice as many are."""
+    batcher = loaded()
+    batcher.put([entry(100) for _ in range(8)])
+    assert 8 == len(batcher.take(0.0, idle=2))
+
+    batcher.put([entry(100) for _ in range(16)])
+    assert 8 == len(batcher.take(0.0, idle=2))
+
+
 def test_rows_that_do_not_fit_the_bound_are_refused_together() -> None:
     """Either all rows of an asker are taken or none."""
     batcher = Batcher(max_batch_size=8, limit=3)

@@ -61,13 +61,21 @@ def test_without_evidence_padding_is_taken_to_cost() -> None:
     assert costs.fixed == pytest.approx(30, rel=0.05)
 
 
-def test_nothing_is_said_of_models_without_texts() -> None:
-    """Rows of numbers have no length, so there is nothing to sort by."""
+def test_rows_without_texts_are_all_alike() -> None:
+    """There is nothing to sort by; each counts as one unit, beside what a batch costs."""
     costs = Costs()
-    for _ in range(50):
-        costs.observe([0, 0, 0], 0.01)
-    assert not costs.is_known
+    for rows in (1, 2, 4, 8, 16) * 20:
+        costs.observe([0] * rows, 0.01 + 0.001 * rows)
     assert not costs.is_worth_sorting([0, 0])
+    assert costs.fixed == pytest.approx(10, rel=0.05)
+    assert costs.fixed_s == pytest.approx(0.01, rel=0.05)
+    assert not costs.is_worth_a_batch([0] * 4)
+    assert costs.is_worth_a_batch([0] * 6)
+
+
+def test_before_anything_is_known_any_row_is_worth_a_batch() -> None:
+    """Nobody waits for a guess."""
+    assert Costs().is_worth_a_batch([0])
 
 
 def test_nothing_is_sorted_before_anything_is_known() -> None:
