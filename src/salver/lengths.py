@@ -91,7 +91,7 @@ class Tokens:
     def _count(self, text: str) -> int:
         try:
             return len(self._tokenizer.encode(text))
-        except Exception:  # noqa: BLE001 - half of a surrogate pair is no text to a tokenizer
+        except Exception:  # noqa: BLE001 - a lone surrogate, or a vocabulary without [UNK]
             return int(len(text) * SHARE_BEFORE)
 
     def _whole(self, text: str, counted: int) -> int:

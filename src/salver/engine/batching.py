@@ -22,9 +22,9 @@ from salver.types import Outcome
 # percentile of 1.3 instead of 1.5 times the mean wait.
 WINDOW_BATCHES = 8
 WINDOW = 256  # rows looked at, however large a batch is: few enough to scan
-LESSON_EVERY = 64
+LESSON_EVERY = 64  # batches that are cut by their cost
+LOADED = 4  # rows of a batch, on average, from which more rows are worth waiting for
 NEWEST = 1 / 16  # weight of the newest batch in that average
-LOADED = 4  # rows of a batch, on average, from which rows are worth waiting for
 
 
 class Waiter(Protocol):

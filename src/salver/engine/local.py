@@ -44,8 +44,6 @@ from salver.types import Batch, Outcomes
 
 log = logging.getLogger("salver.engine")
 
-WORTH_TOKENS_S = 1e-3  # a row that takes less is not worth a tokenizer's 70 us when it is queued
-
 _DEFAULTS = DeploymentOptions()
 _NOT_OF_FUNCTIONS = ("policy", "examples")  # refused where a function's definition has them
 # Options that mean nothing to a composed function.
@@ -273,7 +271,7 @@ class LocalEngine:
         plan = settled(self.plans[name], ordered, trial, self._shared)
         of_jobs = settled(self.plans[name], ordered, trial, self._shared, for_jobs=True)
         self._dispatchers[name].set_max_batch_size(plan.max_batch_size)
-        if trial.row_s is not None and trial.row_s < WORTH_TOKENS_S:
+        if not trial.is_worth_tokens:
             self._dispatchers[name].measure_by(Characters())
         if rows is not None:
             self._dispatchers[name].learn(rows, trial.seconds)

@@ -26,6 +26,7 @@ MUCH = 1.5
 TOLERANCE = 0.05  # of the best rows per second; a smaller batch answers sooner
 MARGIN = 1.2  # of time for a batch, over what it took or should take
 REPEATS = 5  # of one size, if time allows; the least time counts
+WORTH_TOKENS_S = 1e-3  # of a row; to count its tokens takes some 70 us
 BATCH_S = 1e-3  # what a batch costs a busy engine beside the model: frames, wake-ups, switches
 ROUND_TRIP_S = 3e-4  # what a batch costs an idle engine beside the model
 FRONT_S = 50e-6  # what a row costs the front: 20,000 rows a second
@@ -80,9 +81,9 @@ class Trial:
     trouble: str = ""
 
     @property
-    def row_s(self) -> float | None:
-        """Least time of one row, seconds; null if nothing was timed."""
-        return min((taken / n for n, taken in self.seconds.items()), default=None)
+    def is_worth_tokens(self) -> bool:
+        """Whether a row takes so long that its tokens may be counted when it is queued."""
+        return min((s / n for n, s in self.seconds.items()), default=math.inf) >= WORTH_TOKENS_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,13 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a replica says once it has answered its golden examples."""
+    """What a replica says once it has answered its golden examples.
+
+    Attributes:
+        examples: `{"input": row, "output": result}` of each golden example, as executed.
+        load_s: Seconds from its start to here.
+        tokenizer_file: The tokenizer that cuts the model's texts, if there is one.
+    """
 
     examples: list[dict[str, Any]] = field(default_factory=list)
     load_s: float = 0.0

@@ -257,6 +257,22 @@ def test_a_cheap_model_needs_no_second_replica(
     assert replicas == worth_having(cores, row_s, cores)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_worth"),
+    [
+        ({1: 0.02, 8: 0.1}, True),
+        ({1: 0.002, 8: 0.004}, False),  # cheap in a batch, as it is under load
+        ({1: 1e-3}, True),
+        ({}, True),  # too slow to be timed, or not known
+    ],
+)
+def test_tokens_are_counted_where_a_row_takes_long(
+    seconds: dict[int, float], is_worth: bool
+) -> None:
+    """For a cheap model, counting would be most of the work."""
+    assert is_worth == Trial(seconds).is_worth_tokens
+
+
 def test_the_engines_own_cost_is_not_the_models() -> None:
     """A round trip is taken off, so that an idle engine does not look like a slow model."""
     assert 0.0 == row_seconds({1: 2e-4}, 1)
