@@ -37,7 +37,7 @@ format: $(READY)  ## Rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH_READY)  ## Measure Salver, rivals and bare limits (ONLY=salver,litserve); about 90 minutes
+bench: $(BENCH_READY)  ## Measure Salver, rivals and bare limits (ONLY=salver,litserve); about two hours
 	$(BIN)/python -m bench $(if $(ONLY),--only '$(ONLY)')
 
 profile: $(BENCH_READY)  ## Draw flame graphs of a server under load (MODEL=constant), and time its steps

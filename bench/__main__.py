@@ -19,7 +19,7 @@ QUICK_MODELS = ("constant", "minilm")
 EPILOG = f"""
 \b
 Examples:
-  python -m bench                                   all of it, about an hour and a half
+  python -m bench                                   all of it, about two hours
   python -m bench online --quick                    a look in a few minutes
   python -m bench online --only salver,litserve     against one rival (and the bare limits)
   python -m bench online --models minilm --connections 64

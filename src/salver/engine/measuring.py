@@ -15,7 +15,8 @@ from salver.engine.planning import Trial, next_size
 from salver.errors import ReplicaDied
 from salver.types import Batch, Outcomes
 
-BOX_S = 0.15  # for all batches together
+BOX_S = 0.15  # for all batches that are timed
+WARM_UP_S = 0.5  # for the first call, which may import and compile; the first request would pay it
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -27,10 +28,9 @@ async def timed(
     rows: Batch | None,
     sizes: Sequence[int],
     *,
-    box_s: float = BOX_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[dict[int, float], str]:
-    """Times batches of growing size; the first call warms the model up and does not count.
+    """Times batches of growing size; the first call warms the model up and is not timed.
 
     A call that is under way when the time is over is left to itself.
 
@@ -38,7 +38,6 @@ async def timed(
         run: Predicts a batch.
         rows: At least as many as the largest size; null if none could be made.
         sizes: Rows of a batch, smallest first.
-        box_s: Seconds for all of it.
         clock: Seconds; for tests.
 
     Returns:
@@ -47,10 +46,13 @@ async def timed(
     if rows is None:
         return {}, "no row could be made that fits the input model: give examples=[...]"
     samples: dict[int, list[float]] = {}
-    end = clock() + box_s
+    box_s = WARM_UP_S
     try:
         async with asyncio.timeout(box_s):
             failed = (await run(rows[:1])).failures
+        box_s = BOX_S
+        end = clock() + box_s
+        async with asyncio.timeout(box_s):
             while not failed and (n := next_size(samples, sizes, end - clock())):
                 begun = clock()
                 failed = (await run(rows[:n])).failures
