@@ -92,6 +92,7 @@ def serve(
     sets: tuple[str, ...],
 ) -> None:
     """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains."""
+    _spawn_ahead(optimize_for)
     from salver.engine.loading import load_service
     from salver.run import serve_until_signalled
     from salver.session import Configuration
@@ -143,6 +144,7 @@ def predict(
     s3://bucket/rows.parquet. OUTPUT gets the input's columns and the results in input order; rows
     that fail go to OUTPUT/_quarantine with the reason. An interrupted job goes on with --resume.
     """
+    _spawn_ahead("throughput")
     from salver.engine.loading import load_service
     from salver.run import predict_files
     from salver.session import Configuration
@@ -206,6 +208,14 @@ def parity(
     click.echo(report.text())
     if not report.equal:
         sys.exit(1)
+
+
+def _spawn_ahead(optimize_for: str | None) -> None:
+    """Begins the first replica's process, which imports while this one does."""
+    from salver.engine import children
+    from salver.settings import available_cores
+
+    children.spawn_ahead(available_cores() if optimize_for == "latency" else 1)
 
 
 for _verb in (serve, predict, parity):

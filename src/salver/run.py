@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from salver.engine import loading
+from salver.engine import children, loading
 from salver.engine.local import LocalEngine
 from salver.errors import ConfigError, NotReady
 from salver.service import Service
@@ -61,6 +61,7 @@ async def serve(
                 await starting
             return
         starting.result()
+        children.discard()
         # What was loaded stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -162,6 +163,7 @@ def predict_files(
             from salver.predictions import run_files
 
             await starting
+            children.discard()
             for one, plan in engine.job_plans.items():
                 say(plan.described(one, with_other=False))
             with ProgressBar() as display:

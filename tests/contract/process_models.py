@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from salver import Service, deployment
-from salver.engine.replica import THREAD_VARIABLES
+from salver.engine.children import THREAD_VARIABLES
 
 
 class Question(BaseModel):

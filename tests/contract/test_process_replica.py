@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from process_models import service
 
+from salver.engine.children import THREAD_VARIABLES
 from salver.engine.pool import Pool
-from salver.engine.replica import THREAD_VARIABLES, Birth, ProcessReplica
+from salver.engine.replica import Birth, ProcessReplica
 from salver.errors import ReplicaDied, ReplicaStartFailed
 from salver.types import Batch
 

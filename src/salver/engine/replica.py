@@ -8,15 +8,11 @@ it died.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,24 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from salver.definition import Deployment
+from salver.engine import children
 from salver.engine.daemon import DaemonThread
 from salver.engine.frames import FrameReader, fields_as_message, outcomes_from_message, pack
 from salver.engine.loading import Loaded, Resolved, load
 from salver.errors import ReplicaDied, ReplicaStartFailed
-from salver.settings import child_environment
 from salver.types import Batch, Outcomes
 
 log = logging.getLogger("salver.replica")
-
-# Variables that set the threads of the libraries models compute with.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "RAYON_NUM_THREADS",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +170,7 @@ class ProcessReplica:
         process = self._process
         if process is not None and not self._was_killed:
             self._was_killed = True
-            # Also when the child has ended by itself: what the model spawned is in its group.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            # Reaped off the loop, or it would stay a zombie.
-            threading.Thread(target=process.wait, daemon=True).start()
+            children.end_group(process)
         self._release()
 
     async def stop(self, grace_s: float = 5.0) -> None:
@@ -214,35 +196,22 @@ class ProcessReplica:
 
     async def _connect(self) -> _Channel:
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        lifeline_end, self._lifeline = os.pipe()
+        birth = self._birth
+        taking = loop.run_in_executor(None, children.take, birth.threads, birth.devices)
         try:
-            self._process = await loop.run_in_executor(None, self._spawn, theirs, lifeline_end)
-        finally:
-            theirs.close()
-            os.close(lifeline_end)
-        ours.setblocking(False)
-        _, channel = await loop.create_unix_connection(lambda: _Channel(self._ended), sock=ours)
+            child = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(_end_unwanted)
+            raise
+        self._process, self._lifeline = child.process, child.lifeline
+        child.channel.setblocking(False)
+        _, channel = await loop.create_unix_connection(
+            lambda: _Channel(self._ended), sock=child.channel
+        )
         return channel
 
     def _ended(self) -> None:
         self.on_end()
-
-    def _spawn(self, theirs: socket.socket, lifeline_end: int) -> subprocess.Popen[bytes]:
-        threads = str(self._birth.threads)
-        changes = dict.fromkeys(THREAD_VARIABLES, threads)
-        if self._birth.threads == 1:
-            changes["TOKENIZERS_PARALLELISM"] = "false"
-        if self._birth.devices is not None:
-            changes["CUDA_VISIBLE_DEVICES"] = self._birth.devices
-        fds = (theirs.fileno(), lifeline_end)
-        return subprocess.Popen(
-            [sys.executable, "-m", "salver.engine.worker", *map(str, fds)],
-            pass_fds=fds,
-            env=child_environment(changes),
-            stdin=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C is for the engine, which drains; kill() reaches grandchildren
-        )
 
     def _load_message(self) -> dict[str, Any]:
         return {
@@ -260,6 +229,11 @@ class ProcessReplica:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
+
+
+def _end_unwanted(taken: asyncio.Future[children.Child]) -> None:
+    if not taken.cancelled() and taken.exception() is None:
+        taken.result().end()
 
 
 class _Channel(asyncio.Protocol):

@@ -41,6 +41,8 @@ def main() -> None:
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     faulthandler.enable()
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    from salver.engine import loading  # noqa: F401 - while the engine finds out what to load
+
     with socket.socket(fileno=descriptor) as channel:
         _serve(channel)
     for stream in (sys.stdout, sys.stderr):
