@@ -29,7 +29,7 @@ REPEATS = 5  # of one size, if time allows; the least time counts
 WORTH_TOKENS_S = 1e-3  # of a row; to count its tokens takes some 70 us
 BATCH_S = 1e-3  # what a batch costs a busy engine beside the model: frames, wake-ups, switches
 ROUND_TRIP_S = 3e-4  # what a batch costs an idle engine beside the model
-FRONT_S = 50e-6  # what a row costs the front: 20,000 rows a second
+FRONT_S = 70e-6  # what a request of one row costs the front: 55 to 90 us, more where replicas work
 NEARLY = 0.8  # of the most that front and replicas can do together
 MEMORY_SHARE = 0.8  # of what is available
 
