@@ -55,13 +55,13 @@ async def serve(
         starting = asyncio.ensure_future(engine.start())
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        children.discard()  # no replica was like it
         if not starting.done():
             starting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await starting
             return
         starting.result()
-        children.discard()
         # What was loaded stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -163,7 +163,7 @@ def predict_files(
             from salver.predictions import run_files
 
             await starting
-            children.discard()
+            children.discard()  # no replica was like it
             for one, plan in engine.job_plans.items():
                 say(plan.described(one, with_other=False))
             with ProgressBar() as display:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from salver.settings import child_environment
@@ -36,56 +37,66 @@ class Child:
         process: The process, leader of a group of its own.
         channel: Our end of the socket that it reads.
         lifeline: Our end of a pipe; the child ends when it is closed, as with this process.
-        threads: Its math threads.
-        devices: Its `CUDA_VISIBLE_DEVICES`; null where nothing was set.
+        environment: Its variables, as it was started with them.
     """
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
     lifeline: int
-    threads: int
-    devices: str | None
+    environment: Mapping[str, str]
 
     def end(self) -> None:
-        """Ends a child that is not wanted, and whatever it has spawned."""
+        """Ends a child that is not wanted; it has loaded and spawned nothing."""
         self.channel.close()
         os.close(self.lifeline)
-        end_group(self.process)
+        if self.process.poll() is None:
+            end_group(self.process)
 
 
-def spawn(threads: int, devices: str | None = None) -> Child:
+def environment(threads: int, devices: str | None = None) -> dict[str, str]:
+    """The variables of a child: those of this process, and what it computes with.
+
+    Args:
+        threads: Math threads.
+        devices: Value of `CUDA_VISIBLE_DEVICES`; null leaves it.
+    """
+    changes = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if threads == 1:
+        changes["TOKENIZERS_PARALLELISM"] = "false"
+    if devices is not None:
+        changes["CUDA_VISIBLE_DEVICES"] = devices
+    return child_environment(changes)
+
+
+def spawn(environment: Mapping[str, str]) -> Child:
     """Starts a child; blocks for some milliseconds.
 
     Raises:
         OSError: If the system allows no more processes or open files.
     """
     ours, theirs = socket.socketpair()
-    lifeline_end, lifeline = os.pipe()
     try:
-        process = _popen((theirs.fileno(), lifeline_end), threads, devices)
+        lifeline_end, lifeline = os.pipe()
+        try:
+            fds = (theirs.fileno(), lifeline_end)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "salver.engine.worker", *map(str, fds)],
+                pass_fds=fds,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the engine, which drains; a kill is for all
+            )
+        except BaseException:
+            os.close(lifeline)
+            raise
+        finally:
+            os.close(lifeline_end)
     except BaseException:
         ours.close()
-        os.close(lifeline)
         raise
     finally:
         theirs.close()
-        os.close(lifeline_end)
-    return Child(process, ours, lifeline, threads, devices)
-
-
-def _popen(fds: tuple[int, int], threads: int, devices: str | None) -> subprocess.Popen[bytes]:
-    changes = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    if threads == 1:
-        changes["TOKENIZERS_PARALLELISM"] = "false"
-    if devices is not None:
-        changes["CUDA_VISIBLE_DEVICES"] = devices
-    return subprocess.Popen(
-        [sys.executable, "-m", "salver.engine.worker", *map(str, fds)],
-        pass_fds=fds,
-        env=child_environment(changes),
-        stdin=subprocess.DEVNULL,
-        process_group=0,  # Ctrl-C is for the engine, which drains; a kill reaches grandchildren
-    )
+    return Child(process, ours, lifeline, environment)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -106,23 +117,26 @@ def spawn_ahead(threads: int) -> None:
     global _ahead  # noqa: PLW0603 - of a process there is one
     discard()
     with contextlib.suppress(OSError):  # whoever needs one will say what is wrong
-        _ahead = spawn(threads)
+        _ahead = spawn(environment(threads))
 
 
 def take(threads: int, devices: str | None) -> Child:
     """A child: the one that was started ahead, if it fits and lives, or else a new one.
 
+    It does not fit if the service has changed the environment since.
+
     Raises:
         OSError: As `spawn`.
     """
     global _ahead
+    wanted = environment(threads, devices)
     with _lock:
         child, _ahead = _ahead, None
     if child is not None:
-        if (child.threads, child.devices) == (threads, devices) and child.process.poll() is None:
+        if child.environment == wanted and child.process.poll() is None:
             return child
         child.end()
-    return spawn(threads, devices)
+    return spawn(wanted)
 
 
 def discard() -> None:

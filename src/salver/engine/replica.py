@@ -205,9 +205,13 @@ class ProcessReplica:
             raise
         self._process, self._lifeline = child.process, child.lifeline
         child.channel.setblocking(False)
-        _, channel = await loop.create_unix_connection(
-            lambda: _Channel(self._ended), sock=child.channel
-        )
+        try:
+            _, channel = await loop.create_unix_connection(
+                lambda: _Channel(self._ended), sock=child.channel
+            )
+        except BaseException:
+            child.channel.close()
+            raise
         return channel
 
     def _ended(self) -> None:

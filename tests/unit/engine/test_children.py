@@ -45,7 +45,7 @@ def nothing_ahead() -> Iterator[None]:
 @pytest.mark.parametrize(("threads", "devices"), [(1, None), (3, "1,2"), (2, "")])
 def test_a_child_is_given_its_threads_and_devices(threads: int, devices: str | None) -> None:
     """In its environment, before it imports anything that reads it."""
-    child = children.spawn(threads, devices)
+    child = children.spawn(children.environment(threads, devices))
     try:
         found = variables(child)
         assert {str(threads)} == {found[name] for name in children.THREAD_VARIABLES}
@@ -83,6 +83,19 @@ def test_one_that_does_not_fit_is_ended(threads: int, devices: str | None) -> No
         child.end()
 
 
+def test_one_that_began_in_another_environment_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a service sets when it is imported reaches every replica."""
+    children.spawn_ahead(1)
+    ahead = children._ahead
+    monkeypatch.setenv("SET_BY_THE_SERVICE", "1")
+    child = children.take(1, None)
+    try:
+        assert child is not ahead
+        assert "1" == variables(child)["SET_BY_THE_SERVICE"]
+    finally:
+        child.end()
+
+
 def test_one_that_has_died_is_not_taken() -> None:
     """Another is started in its place."""
     children.spawn_ahead(1)
@@ -114,7 +127,7 @@ def test_one_that_nobody_took_is_ended() -> None:
 
 def test_a_child_ends_with_its_lifeline() -> None:
     """As when the engine has ended, however it ended."""
-    child = children.spawn(1)
+    child = children.spawn(children.environment(1))
     os.close(child.lifeline)
     try:
         assert ended(child.process.pid)
