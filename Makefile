@@ -1,6 +1,7 @@
 # Every verb creates .venv and installs what it needs; only Python 3.11+ with pip is asked for.
 PYTHON ?= python3
 PORT ?= 8000
+ENGINE ?= local
 DATASET ?=
 ONLY ?=
 MODEL ?= constant
@@ -9,14 +10,14 @@ READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
 
-.PHONY: demo serve train evaluate test check format bench profile clean
+.PHONY: demo serve train evaluate test test-cluster check format bench profile clean
 
 demo: $(READY)  ## Walk the whole Made With ML lesson: train, choose, predict offline, serve, query
 	$(BIN)/python -m madewithml.demo
 
-serve: $(READY)  ## Serve the best run of the example on PORT, training first if there is none
+serve: $(READY)  ## Serve the best run of the example on PORT (ENGINE=ray: on Ray), training first if needed
 	$(BIN)/python -m madewithml.train --if-missing
-	$(BIN)/salver serve madewithml.service:service --port $(PORT)
+	$(BIN)/salver serve madewithml.service:service --port $(PORT) --engine $(ENGINE)
 
 train: $(READY)  ## Train the example (on DATASET=path); ends with one JSON object on stdout
 	@$(BIN)/python -m madewithml.train $(if $(DATASET),--dataset '$(DATASET)')
@@ -26,6 +27,9 @@ evaluate: $(READY)  ## Evaluate the best run (on DATASET=path); ends with one JS
 
 test: $(READY)  ## All tests
 	$(BIN)/python -m pytest
+
+test-cluster: $(READY)  ## The tests that start Ray, some six minutes
+	$(BIN)/python -m pytest -m cluster tests/on_ray
 
 check: $(READY)  ## Format, lint, import contracts, types
 	$(BIN)/ruff format --check .
@@ -52,7 +56,7 @@ $(READY): pyproject.toml constraints.txt examples/madewithml/pyproject.toml
 	@echo "Installing into .venv (a few minutes the first time; torch is the bulk) ..." >&2
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e '.[torch,pandas,dev]' -e examples/madewithml >&2
+		-e '.[torch,pandas,ray,dev]' -e examples/madewithml >&2
 	@touch $@
 
 $(BENCH_READY): $(READY)

@@ -21,7 +21,17 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # tests are. Any other module has its mirror in tests/unit.
 TESTED_ELSEWHERE = {
     "__init__.py": "tests/test_public_api.py",
-    "cli.py": "tests/e2e",  # its commands start servers and jobs
+    "cli/__init__.py": "tests/e2e",  # its commands start servers and jobs
+    "cli/__main__.py": "tests/on_ray",
+    "cli/on_ray.py": "tests/on_ray",
+    "cli/shared.py": "tests/e2e",
+    "cluster/beforehand.py": "tests/on_ray",
+    "cluster/connection.py": "tests/on_ray",  # it starts Ray
+    "cluster/data.py": "tests/on_ray",
+    "cluster/handle.py": "tests/on_ray",
+    "cluster/ingress.py": "tests/on_ray",
+    "cluster/life.py": "tests/on_ray",
+    "cluster/picture.py": "tests/on_ray/test_simulate.py",
     "run.py": "tests/e2e",  # it joins all the others
     "session.py": "tests/e2e/test_session.py",  # it starts engines and servers
     "parity.py": "tests/parity",  # it compares the real paths with each other
@@ -53,6 +63,7 @@ FOR_USERS = {
     "policies.py",
     "schema.py",
     "service.py",
+    "options.py",
     "settings.py",
     "testing.py",
     "types.py",

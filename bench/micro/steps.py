@@ -26,8 +26,8 @@ from salver.online.http_lane import Lane, LaneRequest, Lanes
 from salver.online.http_protocol import HttpProtocol
 from salver.online.http_rules import Hosts, HttpLimits
 from salver.online.predict import PredictLane
+from salver.options import ServerSettings
 from salver.pipeline import Pipeline
-from salver.settings import ServerSettings
 from salver.types import Batch, Outcome, text_length
 
 BODY = (

@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar, overload
 from pydantic import BaseModel
 
 from salver.errors import ConfigError, NotReady
+from salver.options import DEPLOYMENT_OPTIONS, DeploymentOptions
 from salver.policies import Policy, as_policies
 from salver.schema import Schema
-from salver.settings import DEPLOYMENT_OPTIONS, DeploymentOptions
 from salver.types import Batch, Outcome, Row
 
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -256,7 +256,7 @@ def deployment(
         input: Pydantic model of one row. A function may instead annotate its first parameter as
             `list[Model]`.
         name: Name in URLs, options and logs; the class's own by default.
-        **options: See `salver.settings.DeploymentOptions`.
+        **options: See `salver.options.DeploymentOptions`.
 
     Raises:
         ConfigError: If the target cannot be served; UnknownOption and InvalidOption for options.

@@ -30,13 +30,14 @@
     │   ├── RunNotFound
     │   ├── MetricNotFound
     │   └── ModelNotFound
-    └── OfflineError
-        ├── InputUnreadable
-        ├── MissingColumns
-        ├── OutputExists
-        ├── OutputInUse
-        ├── ManifestMismatch
-        └── TooManyBadRows
+    ├── OfflineError
+    │   ├── InputUnreadable
+    │   ├── MissingColumns
+    │   ├── OutputExists
+    │   ├── OutputInUse
+    │   ├── ManifestMismatch
+    │   └── TooManyBadRows
+    └── ClusterError             Ray cannot be reached, or cannot run the service
 
 A message says what was given, what was wanted and what to do. `code` is stable and `status` is
 the HTTP status; both stand on the class, so that no table maps them later. This module does not
@@ -333,3 +334,20 @@ class TooManyBadRows(OfflineError):
     """More rows failed than the job allows."""
 
     code = "too_many_bad_rows"
+
+
+class ClusterError(SalverError):
+    """Ray cannot be reached, or cannot run the service."""
+
+    code = "cluster_error"
+
+
+def class_of(code: str) -> type[SalverError] | None:
+    """The error with a code, for one that came from another process; null if there is none."""
+    pending: list[type[SalverError]] = [SalverError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind
+        pending += kind.__subclasses__()
+    return None

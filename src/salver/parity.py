@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http.client
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,15 @@ from salver.offline.results import batches
 from salver.offline.rows import Cursor, chunks
 from salver.offline.sources import find
 from salver.offline.text_readers import BLOCK_ROWS
+from salver.options import ServerSettings
 from salver.policies import Scored
 from salver.predictions import run_files
+from salver.service import Service
 from salver.session import Configuration, Session
-from salver.settings import ServerSettings
 from salver.types import Batch
 
 TOLERANCE = 1e-6  # absolute, of probabilities and other numbers
+FORMAT = {"format": "jsonl"}  # of offline jobs: read again without types of its own
 TIE = 1e-5  # labels may differ where the two largest probabilities are this near
 
 Answer = Mapping[str, Any] | None  # null: the row was refused or failed
@@ -80,7 +82,14 @@ class Report:
         return "\n".join(lines + ([f"... and {more} more"] if more else []))
 
 
-def compare(target: str, path: str, name: str | None, settings: Configuration) -> Report:
+def compare(
+    target: str,
+    path: str,
+    name: str | None,
+    settings: Configuration,
+    *,
+    on_ray: bool = False,
+) -> Report:
     """Runs every row of a file through every path of a deployment and compares the answers.
 
     Args:
@@ -89,6 +98,7 @@ def compare(target: str, path: str, name: str | None, settings: Configuration) -
         name: Deployment; may be null when the service exposes one.
         settings: Options given outside the code; `num_replicas` is 1, nothing waits, and no batch
             size is left to a measurement, so that batches are the same on every path.
+        on_ray: Whether Ray Serve and Ray Data are compared too, on a Ray of their own.
 
     Raises:
         SalverError: If the service does not start or the rows cannot be read.
@@ -110,14 +120,54 @@ def compare(target: str, path: str, name: str | None, settings: Configuration) -
         deployment = engine.deployment(chosen.name)
         rows = read(path, deployment, engine.offline_replica(chosen.name).lengths)
         answers = {
-            "HTTP": _over_http(session, engine, deployment, rows),
-            "offline job": _offline(session, engine, deployment, path, len(rows.given)),
+            "HTTP": _over_http(
+                session.listen(ServerSettings(port=0)).address, service, deployment, rows
+            ),
+            "offline job": _offline(
+                lambda out: session.wait_for(run_files(engine, chosen.name, path, out, FORMAT)),
+                len(rows.given),
+            ),
         }
         if not deployment.is_composed:
             answers = {"bare class": _bare(engine, deployment, rows), **answers}
     finally:
         session.close()
+    if on_ray:
+        answers |= _on_ray(target, path, service, deployment, configuration, rows)
     return compared(answers)
+
+
+def _on_ray(
+    target: str,
+    path: str,
+    service: Service,
+    deployment: Deployment,
+    configuration: Configuration,
+    rows: Rows,
+) -> dict[str, list[Answer]]:
+    from salver.cluster import life
+    from salver.cluster.connection import Cluster
+
+    def silent(_text: str) -> None:
+        """Ray's own progress is enough."""
+
+    settings = replace(configuration, server={"port": life.free_port()})
+    with life.deployed(service, target, settings, silent, Cluster()) as url:
+        over_http = _over_http(url, service, deployment, rows)
+
+    def run(out: str) -> dict[str, Any]:
+        return life.predict_files(
+            service,
+            target,
+            configuration,
+            silent,
+            deployment=deployment.name,
+            paths=(path, out),
+            options=FORMAT,
+            cluster=Cluster(),
+        )
+
+    return {"Ray Serve": over_http, "Ray Data": _offline(run, len(rows.given))}
 
 
 @dataclass(frozen=True)
@@ -281,12 +331,9 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or bool(np.isfinite(value))
 
 
-def _over_http(
-    session: Session, engine: LocalEngine, deployment: Deployment, rows: Rows
-) -> list[Answer]:
-    face = session.listen(ServerSettings(port=0))
-    path = engine.service.route_of(deployment)
-    host, port = face.address.removeprefix("http://").rsplit(":", 1)
+def _over_http(url: str, service: Service, deployment: Deployment, rows: Rows) -> list[Answer]:
+    path = service.route_of(deployment)
+    host, port = url.removeprefix("http://").rsplit(":", 1)
     connection = http.client.HTTPConnection(host, int(port), timeout=300)
     answers: list[Answer] = [None] * len(rows.given)
 
@@ -307,13 +354,11 @@ def _over_http(
     return answers
 
 
-def _offline(
-    session: Session, engine: LocalEngine, deployment: Deployment, path: str, n: int
-) -> list[Answer]:
+def _offline(run: Callable[[str], dict[str, Any]], n: int) -> list[Answer]:
+    """The answers of a job that `run` runs into a folder."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "out")
-        job = run_files(engine, deployment.name, path, str(output), {"format": "jsonl"})
-        manifest = session.wait_for(job)
+        manifest = run(str(output))
         results = set(manifest["result_columns"])
         bad = {row["position"]["row"] for row in _lines(output / QUARANTINE)}
         good = _lines(output)

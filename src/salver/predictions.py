@@ -88,13 +88,10 @@ async def run_files(
         UnknownOption: For an option that no job has.
         OfflineError: If the input cannot be read or the output cannot be written.
     """
-    known = [f.name for f in fields(JobOptions)]
-    for option, value in options.items():
-        if option not in known:
-            raise UnknownOption(option, value, known, "the options of an offline job")
+    checked = job_options(options)
     deployment = engine.deployment(name)
     size = engine.job_batch_size(name)
-    if options.get("resume") and engine.has_chosen_batch_size(name):
+    if checked.resume and engine.has_chosen_batch_size(name):
         size = begun_batch_size(output) or size  # floats depend on batch mates
     return await run_job(
         deployment=name,
@@ -108,9 +105,23 @@ async def run_files(
         },
         input=input,
         output=output,
-        options=JobOptions(**options),
+        options=checked,
         progress=progress,
     )
+
+
+def job_options(given: Mapping[str, Any]) -> JobOptions:
+    """The options of a job.
+
+    Raises:
+        UnknownOption: For an option that no job has; names its neighbours.
+        InvalidOption: For a value that one cannot take.
+    """
+    known = [f.name for f in fields(JobOptions)]
+    for option, value in given.items():
+        if option not in known:
+            raise UnknownOption(option, value, known, "the options of an offline job")
+    return JobOptions(**given)
 
 
 def _with_results(frame: Any, outcomes: list[Outcome]) -> Any:

@@ -77,7 +77,7 @@ class Service:
         Args:
             blocking: True serves until Ctrl-C or SIGTERM; False returns when ready, and
                 `shutdown()` ends it.
-            **settings: See `salver.settings.ServerSettings`, for example `port=8000`.
+            **settings: See `salver.options.ServerSettings`, for example `port=8000`.
         """
         _runner().run_service(self, blocking=blocking, settings=settings)
 

@@ -17,8 +17,9 @@ import uvloop
 
 from salver.engine.local import LocalEngine
 from salver.errors import ConfigError
+from salver.options import ServerSettings
 from salver.service import Service
-from salver.settings import Overrides, ServerSettings, gather_overrides
+from salver.settings import Overrides, gather_overrides
 
 Result = TypeVar("Result")
 
@@ -48,11 +49,7 @@ class Configuration:
             ConfigError: If others could reach the service without a key.
         """
         settings = self._unchecked(overrides)
-        if not settings.is_loopback and not settings.api_key and not settings.insecure:
-            raise ConfigError(
-                f"host={settings.host} lets other machines ask this service, and there is no API "
-                "key. Set SALVER_API_KEY, or say --insecure if something else guards it."
-            )
+        settings.refuse_exposure()
         return settings
 
     def drain_timeout_s(self, overrides: Overrides) -> float:

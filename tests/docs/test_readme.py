@@ -173,7 +173,7 @@ def test_the_options_file_is_obeyed(folder):
 
 def test_every_option_stands_in_a_table():
     """Each option of deployments and of the server is in the README, and no other."""
-    from salver.settings import DEPLOYMENT_OPTIONS, SERVER_OPTIONS
+    from salver.options import DEPLOYMENT_OPTIONS, SERVER_OPTIONS
 
     rows = re.findall(r"^\| (`[^|]+`) \|", README, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}

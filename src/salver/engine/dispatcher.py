@@ -20,7 +20,7 @@ from salver.engine.metrics import DeploymentMetrics
 from salver.engine.pool import Pool, Slot
 from salver.errors import DeadlineExceeded, NotReady, QueueFull, ReplicaDied, TooManyRows
 from salver.lengths import Characters, Lengths
-from salver.settings import DeploymentOptions
+from salver.options import DeploymentOptions
 from salver.types import Batch, Failure, Field, Outcome, Outcomes
 
 log = logging.getLogger("salver.dispatcher")

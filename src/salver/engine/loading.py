@@ -150,6 +150,8 @@ def version_of(deployment: Deployment, resolved: Resolved) -> str:
         "policies": [repr(p) for p in deployment.policies],
         "batch_format": deployment.options.batch_format,
     }
+    if deployment.options.user_config is not None:
+        described["user_config"] = _stable(deployment.options.user_config)
     text = json.dumps(described, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -182,10 +184,24 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
 
 
 def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -> Any:
-    """The user's class with its arguments, references replaced by checkpoints."""
+    """The user's class with its arguments, references replaced by checkpoints, configured.
+
+    Raises:
+        ConfigError: If there is a `user_config`, but no method that takes it.
+    """
     args = [checkpoints.get(str(i), a) for i, a in enumerate(deployment.args)]
     kwargs = {k: checkpoints.get(k, a) for k, a in deployment.kwargs.items()}
-    return deployment.target(*args, **kwargs)
+    model = deployment.target(*args, **kwargs)
+    config = deployment.options.user_config
+    if config is None:
+        return model
+    if not callable(getattr(model, "reconfigure", None)):
+        raise ConfigError(
+            f"{deployment.name} was given user_config={config!r}, but has no method "
+            "reconfigure(self, config) that would take it. Write one, or remove user_config."
+        )
+    model.reconfigure(config)
+    return model
 
 
 def _tokenizer_file(model: Any, checkpoints: Mapping[str, Checkpoint]) -> str | None:

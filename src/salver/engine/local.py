@@ -15,10 +15,11 @@ from dataclasses import replace
 from typing import Any
 
 from salver.definition import Deployment, Handle
+from salver.engine.capabilities import NOT_OF_FUNCTIONS, no_effect, refuse_unsupported
 from salver.engine.composed import ComposedHandle
 from salver.engine.devices import devices, share_devices
 from salver.engine.dispatcher import Dispatcher
-from salver.engine.loading import Resolved, check_examples, version_of
+from salver.engine.loading import Resolved, version_of
 from salver.engine.measuring import tried
 from salver.engine.metrics import EngineMetrics
 from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
@@ -35,19 +36,14 @@ from salver.engine.pool import Pool
 from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
 from salver.engine.samples import sample_rows
-from salver.errors import ConfigError, UnsupportedOption
+from salver.errors import UnsupportedOption
 from salver.lengths import Characters, Lengths, lengths_by
-from salver.policies import as_policies
+from salver.options import DeploymentOptions
 from salver.service import Service
-from salver.settings import DEPLOYMENT_OPTIONS, DeploymentOptions, Overrides, available_cores
+from salver.settings import Overrides, available_cores
 from salver.types import Batch, Outcomes
 
 log = logging.getLogger("salver.engine")
-
-_DEFAULTS = DeploymentOptions()
-_NOT_OF_FUNCTIONS = ("policy", "examples")  # refused where a function's definition has them
-# Options that mean nothing to a composed function.
-_OF_MODELS = sorted(set(DEPLOYMENT_OPTIONS) - {"request_timeout_s", *_NOT_OF_FUNCTIONS})
 
 
 class LocalEngine:
@@ -58,6 +54,8 @@ class LocalEngine:
         target: `module:attribute` by which a child process finds the service; null keeps all
             replicas in threads, for definitions that live in a notebook.
         overrides: Options given outside the code.
+        resolved: Path, digest and source of each checkpoint by deployment and place; null asks
+            the registry for them at start.
 
     Must be made on the event loop that it will live on. Deployments refuse with `NotReady` until
     it has started.
@@ -67,7 +65,11 @@ class LocalEngine:
     """
 
     def __init__(
-        self, service: Service, target: str | None = None, overrides: Overrides | None = None
+        self,
+        service: Service,
+        target: str | None = None,
+        overrides: Overrides | None = None,
+        resolved: Mapping[str, Resolved] | None = None,
     ) -> None:
         self.service = service
         self.target = target
@@ -83,11 +85,12 @@ class LocalEngine:
         self._pools: dict[str, Pool] = {}
         self._dispatchers: dict[str, Dispatcher] = {}
         self._lengths: dict[str, Lengths] = {}
+        self._given_checkpoints = resolved
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
         self._stopping = False
         for deployment in self._deployments.values():
-            self._check(deployment)
+            self.notes += refuse_unsupported(deployment)
         models = [d for d in self._deployments.values() if not d.is_composed]
         # Before what is left open is filled in.
         self._ordered = {name: d.options for name, d in self._deployments.items()}
@@ -127,7 +130,10 @@ class LocalEngine:
                 running then.
         """
         try:
-            self._resolved = dict(await resolve_all(self._deployments.values()))
+            given = self._given_checkpoints
+            self._resolved = dict(
+                await resolve_all(self._deployments.values()) if given is None else given
+            )
             on_trial = [name for name in self._pools if self._is_open(name)]
             await asyncio.gather(
                 *(p.start_one() if n in on_trial else p.start() for n, p in self._pools.items())
@@ -196,11 +202,11 @@ class LocalEngine:
         given = dict(self._overrides.deployments.get(name, {}))
         if deployment.is_composed:
             # What was said for all deployments is meant for the models.
-            idle = [option for option in _NOT_OF_FUNCTIONS if given.get(option)]
+            idle = [option for option in NOT_OF_FUNCTIONS if given.get(option)]
             for option in idle:
                 del given[option]
             if idle:
-                self._note_no_effect(name, idle)
+                self.notes.append(no_effect(name, idle))
         return replace(
             deployment.with_options(deployment.options.replace(given, f"the options of {name}")),
             args=tuple(self._own_part(a) for a in deployment.args),
@@ -209,11 +215,6 @@ class LocalEngine:
 
     def _own_part(self, argument: Any) -> Any:
         return self._deployments[argument.name] if isinstance(argument, Deployment) else argument
-
-    def _note_no_effect(self, name: str, options: list[str]) -> None:
-        self.notes.append(
-            f"{name} is a composed function, on which {', '.join(options)} has no effect"
-        )
 
     def _prepare(self, deployment: Deployment) -> None:
         name, options = deployment.name, deployment.options
@@ -321,36 +322,6 @@ class LocalEngine:
                 "name, so no child process can load it"
             )
         return wanted or self._usual_kind
-
-    def _check(self, deployment: Deployment) -> None:
-        name, options = deployment.name, deployment.options
-        if options.autoscaling_config is not None or options.num_replicas == "auto":
-            raise UnsupportedOption(
-                f"{name}: autoscaling belongs to Ray; the embedded engine runs a fixed number of "
-                "replicas. Give num_replicas a number, or leave it out to have it chosen at start, "
-                "and remove autoscaling_config."
-            )
-        foreign = sorted(set(options.ray_actor_options) - {"num_cpus", "num_gpus"})
-        if foreign:
-            raise UnsupportedOption(
-                f"{name}: ray_actor_options {', '.join(foreign)} belong to Ray; the embedded engine "
-                "knows num_cpus and num_gpus only. Remove them."
-            )
-        if deployment.is_composed and (options.policy is not None or options.examples):
-            raise UnsupportedOption(
-                f"{name} is a composed function: write its rule in the function; policy and "
-                "examples are for models."
-            )
-        if deployment.is_composed:
-            idle = [n for n in _OF_MODELS if getattr(options, n) != getattr(_DEFAULTS, n)]
-            if idle:
-                self._note_no_effect(name, idle)
-            return
-        try:  # here, and not in the child, where the answer would be a traceback
-            as_policies(options.policy)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error.message}") from None
-        check_examples(deployment)
 
     def _is_ready(self, pool: Pool) -> bool:
         return pool.was_ready and pool.healthy > 0

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from salver.settings import DeploymentOptions
+from salver.options import DeploymentOptions
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # rows of the batches that are timed
 DEFAULT_BATCH_SIZE = 8  # where nothing could be timed: right or nearly so for texts on a CPU

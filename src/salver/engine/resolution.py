@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from salver.definition import Deployment
-from salver.engine.loading import references
-from salver.errors import SalverError, TrackingError
-from salver.models.reference import CheckpointReference
+from salver.engine.loading import Resolved, references
+from salver.errors import CheckpointError, TrackingError, class_of
+from salver.models.reference import CheckpointReference, checkpoint
 from salver.settings import child_environment
 
 log = logging.getLogger("salver.resolution")
@@ -50,6 +51,44 @@ async def resolve_all(
     for name, place, reference in wanted:
         found.setdefault(name, {})[place] = unique[reference]
     return found
+
+
+async def on_this_machine(
+    deployments: Iterable[Deployment], resolved: Mapping[str, Resolved]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The same checkpoints here, where another machine has resolved them.
+
+    A folder that is not here is fetched again from its source, and must have the same digest.
+
+    Raises:
+        TrackingError: If the tracking server does not answer.
+        CheckpointError: If a checkpoint is another one by now, or is in no place to fetch it from.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for deployment in deployments:
+        for place, reference in references(deployment).items():
+            given = dict(resolved[deployment.name][place])
+            if not os.path.isdir(given["path"]):  # noqa: ASYNC240 - one look at the disk
+                given = await _fetched(given, reference)
+            found.setdefault(deployment.name, {})[place] = given
+    return found
+
+
+async def _fetched(given: Mapping[str, Any], reference: CheckpointReference) -> dict[str, Any]:
+    source = given.get("source") or ""
+    if not source.startswith(("runs:", "models:")):
+        raise CheckpointError(
+            f"The checkpoint {given['path']} is not on this machine, and no tracking server has "
+            "it. Log it to MLflow, or put it where all nodes find it."
+        )
+    (answer,) = await _ask([checkpoint(source, tracking_uri=reference.tracking_uri)])
+    here = _checked(answer)
+    if here["digest"] != given["digest"]:
+        raise CheckpointError(
+            f"{source} has the digest {here['digest'][:12]} on this machine, and "
+            f"{given['digest'][:12]} where the service was started. Start the service again."
+        )
+    return here
 
 
 async def _ask(wanted: list[CheckpointReference]) -> list[dict[str, Any]]:
@@ -87,14 +126,4 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" not in answer:
         return answer
     code, message = answer["error"]["code"], answer["error"]["message"]
-    raise _class_of(code)(message)
-
-
-def _class_of(code: str) -> type[SalverError]:
-    pending: list[type[SalverError]] = [SalverError]
-    while pending:
-        kind = pending.pop()
-        if kind.code == code:
-            return kind
-        pending += kind.__subclasses__()
-    return TrackingError
+    raise (class_of(code) or TrackingError)(message)

@@ -12,9 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Any
 
 from salver.engine.offline import OfflineReplica
@@ -35,7 +34,15 @@ from salver.offline.text_readers import BLOCK_ROWS
 from salver.schema import Schema
 from salver.types import Batch, Outcomes
 
-__all__ = ["JobOptions", "Progress", "begun_batch_size", "run_job"]
+__all__ = [
+    "Begun",
+    "JobOptions",
+    "Progress",
+    "begun",
+    "begun_batch_size",
+    "full_plan",
+    "run_job",
+]
 
 RUNNING_CHUNKS = 2  # so that replicas stay busy while a chunk ends; one more is read ahead
 PROGRESS_EVERY_S = 0.1
@@ -64,6 +71,80 @@ class Progress:
     bytes_total: int
     started: float
     finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A job whose output folder is held, up to its first chunk that is not committed.
+
+    Attributes:
+        source: The files.
+        reader: Reads them.
+        committer: Writes what became of the rows.
+        completed: The manifest, if there is nothing left to do.
+    """
+
+    source: Source
+    reader: Reader
+    committer: Committer
+    completed: dict[str, Any] | None = None
+
+    def chunks(self, schema: Schema, chunk_rows: int) -> Iterator[Chunk]:
+        """The chunks that are left, in order."""
+        _, _, at = self.committer.done()
+        return chunks(
+            self.reader.blocks(at, min(BLOCK_ROWS, chunk_rows)),
+            schema.fields,
+            first=self.committer.next_chunk,
+            chunk_rows=chunk_rows,
+            bytes_before=self.source.bytes_before,
+        )
+
+
+@contextmanager
+def begun(
+    *,
+    deployment: str,
+    schema: Schema,
+    version: str,
+    plan: Mapping[str, Any],
+    input: str,
+    output: str,
+    options: JobOptions,
+) -> Iterator[Begun]:
+    """Opens input and output, and holds the output folder; it blocks.
+
+    Args:
+        deployment: Name of the deployment.
+        schema: Checks the rows.
+        version: Digest of what answers.
+        plan: All else that shapes the answers; held against a job to resume.
+        input: Path or URI of a file, a folder or a glob.
+        output: Local folder.
+        options: How to read and write.
+
+    Raises:
+        OfflineError: As `run_job`, before anything is deleted or written.
+    """
+    with held(local_folder(output)) as folder:
+        if folder.begun and not (options.resume or options.overwrite):
+            state = "a finished" if folder.finished else "an unfinished"
+            raise OutputExists(
+                f"The output folder {folder.path} holds {state} offline job. Say resume (--resume) "
+                "to go on with it, overwrite (--overwrite) to delete it, or choose another folder."
+            )
+        source = find(input)
+        # Before anything is deleted or written: an input that cannot be read changes nothing.
+        reader = open_reader(
+            source, schema, delimiter=options.delimiter, fill_defaults=options.fill_defaults
+        )
+        identity = identity_of(deployment, version, plan, options, source.fingerprint())
+        committer = Committer(folder, identity, options, reader.columns)
+        if folder.finished and options.resume:
+            yield Begun(source, reader, committer, completed(folder, identity))
+            return
+        committer.open()
+        yield Begun(source, reader, committer)
 
 
 async def run_job(  # noqa: PLR0913 - all by name, and each is a thing of its own
@@ -107,35 +188,26 @@ async def run_job(  # noqa: PLR0913 - all by name, and each is a thing of its ow
         OfflineError: If the disk refuses; what is committed stays.
     """
     loop = asyncio.get_running_loop()
-    with held(local_folder(output)) as folder, ThreadPoolExecutor(1) as thread:
-        if folder.begun and not (options.resume or options.overwrite):
-            state = "a finished" if folder.finished else "an unfinished"
-            raise OutputExists(
-                f"The output folder {folder.path} holds {state} offline job. Say resume (--resume) "
-                "to go on with it, overwrite (--overwrite) to delete it, or choose another folder."
-            )
-        source = await loop.run_in_executor(thread, find, input)
-        # Before anything is deleted or written: an input that cannot be read changes nothing.
-        reader = await loop.run_in_executor(thread, _opened, source, schema, options)
-        prints = await loop.run_in_executor(thread, source.fingerprint)
-        full_plan = {
-            **plan,
-            "max_batch_size": max_batch_size,
-            "lengths": replica.lengths.unit,
-        }
-        identity = identity_of(deployment, version, full_plan, options, prints)
-        if folder.finished and options.resume:
-            return await loop.run_in_executor(thread, completed, folder, identity)
-        committer = Committer(folder, identity, options, reader.columns)
-        await loop.run_in_executor(thread, committer.open)
-        job = _Job(replica, max_batch_size, source, committer, progress)
-        return await job.run(reader, schema, options.chunk_rows)
-
-
-def _opened(source: Source, schema: Schema, options: JobOptions) -> Reader:
-    return open_reader(
-        source, schema, delimiter=options.delimiter, fill_defaults=options.fill_defaults
+    opening = begun(
+        deployment=deployment,
+        schema=schema,
+        version=version,
+        plan=full_plan(plan, max_batch_size, replica.lengths.unit),
+        input=input,
+        output=output,
+        options=options,
     )
+    # The thread ends first, so that a folder it has just taken is let go.
+    with ExitStack() as held_folder, ThreadPoolExecutor(1) as thread:
+        job = await loop.run_in_executor(thread, held_folder.enter_context, opening)
+        if job.completed is not None:
+            return job.completed
+        return await _Job(replica, max_batch_size, job, progress).run(schema, options.chunk_rows)
+
+
+def full_plan(plan: Mapping[str, Any], max_batch_size: int, lengths_unit: str) -> dict[str, Any]:
+    """All that shapes the answers of a job beside its model: also how its batches are cut."""
+    return {**plan, "max_batch_size": max_batch_size, "lengths": lengths_unit}
 
 
 _Cut = tuple[Chunk, list[list[int]]]
@@ -157,27 +229,26 @@ class _Job:
         self,
         replica: OfflineReplica,
         max_batch_size: int,
-        source: Source,
-        committer: Committer,
+        begun: Begun,
         report: Callable[[Progress], None],
     ) -> None:
         self._replica = replica
         self._max_batch_size = max_batch_size
-        self._source = source
-        self._committer = committer
+        self._begun = begun
+        self._source = source = begun.source
+        self._committer = begun.committer
         self._report = report
         self._reported = -PROGRESS_EVERY_S
         self._slots = asyncio.Semaphore(max(replica.concurrency, 1))
-        self._bytes_before_file = list(accumulate((f.size for f in source.files), initial=0))
-        rows, bad, at = committer.done()
-        passed = min(self._bytes_before_file[at.file] + at.offset, source.size)
+        rows, bad, at = begun.committer.done()
+        passed = min(source.bytes_before[at.file] + at.offset, source.size)
         self._bytes_begun = passed
         self._progress = Progress(rows, rows, bad, passed, passed, source.size, time.monotonic())
 
-    async def run(self, reader: Reader, schema: Schema, chunk_rows: int) -> dict[str, Any]:
+    async def run(self, schema: Schema, chunk_rows: int) -> dict[str, Any]:
         """All chunks that are not committed yet, then the end."""
         loop = asyncio.get_running_loop()
-        read = self._cut(reader, schema, chunk_rows)
+        read = self._cut(schema, chunk_rows)
         running: deque[_Running] = deque()
         # One thread reads and one writes; leaving them waits for what is under way, so that
         # nothing is written to a folder that is no longer held.
@@ -200,17 +271,9 @@ class _Job:
         self._tell(replace(self._progress, bytes_done=self._source.size, finished=True))
         return {**manifest, "status": "finished"}
 
-    def _cut(self, reader: Reader, schema: Schema, chunk_rows: int) -> Iterator[_Cut]:
+    def _cut(self, schema: Schema, chunk_rows: int) -> Iterator[_Cut]:
         """The chunks that are left, and how the rows of each go together."""
-        _, _, at = self._committer.done()
-        left = chunks(
-            reader.blocks(at, min(BLOCK_ROWS, chunk_rows)),
-            schema.fields,
-            first=self._committer.next_chunk,
-            chunk_rows=chunk_rows,
-            bytes_before=self._bytes_before_file,
-        )
-        for chunk in left:
+        for chunk in self._begun.chunks(schema, chunk_rows):
             yield chunk, batches(chunk.batch, self._max_batch_size, self._replica.lengths)
 
     def _start(self, chunk: Chunk, groups: list[list[int]]) -> _Running:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -71,6 +72,11 @@ class Source:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(f.size for f in self.files)
+
+    @property
+    def bytes_before(self) -> list[int]:
+        """Bytes of all files before each, and of all."""
+        return list(accumulate((f.size for f in self.files), initial=0))
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """What the files are: the digest of local ones, size and time of change of others."""

@@ -26,8 +26,8 @@ from salver.online.openapi import Document
 from salver.online.predict import PredictLane, PredictRoute
 from salver.online.refusals import MethodNotAllowed
 from salver.online.user_app import UserApp
+from salver.options import ServerSettings
 from salver.service import Service
-from salver.settings import ServerSettings
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

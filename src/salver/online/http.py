@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -24,13 +23,12 @@ from uvicorn.server import ServerState
 from salver.errors import ConfigError
 from salver.online.http_lane import Lane, Lanes
 from salver.online.http_protocol import HttpProtocol
-from salver.online.http_rules import Hosts, HttpLimits
+from salver.online.http_rules import Hosts, HttpLimits, host_names
 
 __all__ = ["HttpLimits", "HttpServer", "make_server"]
 
 _log = logging.getLogger(__name__)
 
-_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
 _MIN_TICK_S, _MAX_TICK_S = 0.02, 0.4  # between sweeps; a deadline is met two ticks late at most
 
@@ -189,11 +187,9 @@ def make_server(
         drain_s: Seconds that requests get to finish when the server stops.
     """
     limits = limits or HttpLimits()
-    names = limits.allowed_hosts
-    if names is None:
-        names = (*_LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
+    hosts = Hosts(host_names(host, limits.allowed_hosts))
     shared = Lanes(lanes or {})
-    protocol = functools.partial(HttpProtocol, limits=limits, hosts=Hosts(names), lanes=shared)
+    protocol = functools.partial(HttpProtocol, limits=limits, hosts=hosts, lanes=shared)
     config = uvicorn.Config(
         app,
         host=host,
@@ -207,13 +203,6 @@ def make_server(
         server_header=False,
     )
     return HttpServer(config, limits, shared, sock, drain_s)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -6,9 +6,10 @@ Pure functions over bytes. This module does not know connections, time, the pars
 from __future__ import annotations
 
 import http
+import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 BAD_REQUEST = "bad_request"
@@ -28,6 +29,7 @@ FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _MAX_REMEMBERED_HOSTS = 256
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,25 @@ class Hosts:
             )
         if len(self._accepted) < _MAX_REMEMBERED_HOSTS:
             self._accepted.add(value)
+
+
+def host_names(host: str, allowed: Sequence[str] | None) -> Sequence[str]:
+    """The names that are served: those allowed, or else what leads to `host`.
+
+    Args:
+        host: Address that is bound.
+        allowed: Names from the settings; null where nothing was said.
+    """
+    if allowed is not None:
+        return allowed
+    return (*_LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def check_framing(

@@ -18,9 +18,9 @@ from salver.definition import Deployment
 from salver.online.components import Components
 from salver.online.inference import infer
 from salver.online.user_app import UserApp
+from salver.options import ServerSettings
 from salver.policies import Threshold
 from salver.service import Service
-from salver.settings import ServerSettings
 
 Json = dict[str, Any]
 

@@ -29,7 +29,7 @@ from salver.online.guard import Guard
 from salver.online.http_lane import LaneRequest
 from salver.online.metrics import HttpMetrics, RouteTally, RowTally
 from salver.online.refusals import BodyTooLarge
-from salver.settings import ServerSettings
+from salver.options import ServerSettings
 from salver.types import Failure, Outcome
 
 _HEAD = b"content-type: application/json\r\nx-request-id: %b\r\n"

@@ -17,7 +17,7 @@ from salver.engine.metrics import EngineMetrics
 from salver.engine.pool import Pool
 from salver.engine.replica import Ready
 from salver.errors import DeadlineExceeded, NotReady, QueueFull, ReplicaStartFailed, TooManyRows
-from salver.settings import DeploymentOptions
+from salver.options import DeploymentOptions
 from salver.types import Outcome
 
 

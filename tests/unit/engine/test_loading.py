@@ -255,3 +255,33 @@ def test_the_version_of_arguments_that_are_no_plain_values_is_stable() -> None:
     """Objects count by their type, never by their address."""
     assert version_of(bound(object()), {}) == version_of(bound(object()), {})
     assert version_of(bound(object()), {}) != version_of(bound(1), {})
+
+
+class Configurable(StubModel):
+    def reconfigure(self, config: dict[str, Any]) -> None:
+        self.classes_ = config["classes"]
+
+
+def test_the_configuration_of_the_user_is_given_to_the_model() -> None:
+    """After it was made, and before it is asked anything."""
+    one = deployment(input=Text, user_config={"classes": ["up", "down"]}, examples=[{"text": "a"}])(
+        type("Stub", (Configurable,), {})
+    ).bind()
+    (example,) = loaded(one).examples
+    assert {"up", "down"} == set(example["output"]["probabilities"])
+
+
+def test_a_configuration_that_no_method_takes_is_refused() -> None:
+    """It would have no effect."""
+    with pytest.raises(ConfigError, match=r"no method reconfigure\(self, config\)"):
+        loaded(bound(user_config={"classes": []}))
+
+
+def test_another_configuration_is_another_version() -> None:
+    """It decides answers as an argument does; without one the version is what it was."""
+    stub = deployment(input=Text)(type("Stub", (Configurable,), {}))
+    versions = {
+        version_of(stub.options(user_config=config).bind(), {})
+        for config in (None, {"classes": ["a", "b"]}, {"classes": ["a", "c"]})
+    }
+    assert 3 == len(versions)

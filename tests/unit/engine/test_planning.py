@@ -27,7 +27,7 @@ from salver.engine.planning import (
     steady_batch_size,
     worth_having,
 )
-from salver.settings import DeploymentOptions
+from salver.options import DeploymentOptions
 
 GB = 2**30
 SLOW = {1: 9.3e-3, 2: 18e-3, 4: 35.5e-3, 8: 70.5e-3}  # a transformer on one thread

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from salver import Checkpoint, checkpoint, deployment
 from salver.definition import Deployment
 from salver.engine import resolution
-from salver.engine.resolution import resolve_all
+from salver.engine.resolution import on_this_machine, resolve_all
 from salver.errors import CheckpointError, TrackingError
 
 
@@ -133,3 +133,21 @@ def test_a_resolver_that_ends_without_an_answer_is_an_error(
 
     with pytest.raises(TrackingError, match="exit code 9"):
         asyncio.run(resolve_all([bound("A", checkpoint(str(folder)))]))
+
+
+def test_a_checkpoint_that_is_here_is_used(folder: Path) -> None:
+    """As another machine has resolved it, without asking anybody."""
+    one = bound("A", checkpoint(str(folder)))
+    resolved = asyncio.run(resolve_all([one]))
+
+    assert resolved == asyncio.run(on_this_machine([one], resolved))
+
+
+def test_a_folder_of_another_machine_is_a_clear_error(folder: Path) -> None:
+    """No registry has it, so it cannot be fetched."""
+    one = bound("A", checkpoint(str(folder)))
+    resolved = asyncio.run(resolve_all([one]))
+    resolved["A"]["0"]["path"] = "/not/here"
+
+    with pytest.raises(CheckpointError, match="is not on this machine"):
+        asyncio.run(on_this_machine([one], resolved))

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from salver import Service, Threshold, deployment
 from salver.definition import Deployment
 from salver.online.front import Front
+from salver.options import ServerSettings
 from salver.pipeline import Pipeline
-from salver.settings import ServerSettings
 from salver.types import Batch, Outcome
 
 

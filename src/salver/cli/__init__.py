@@ -6,28 +6,16 @@ Nothing heavy is imported until a verb needs it, so that `--help` answers at onc
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from salver import __version__
+from salver.cli import on_ray
+from salver.cli.shared import ADDRESS, CONFIG, ENGINE, EXAMPLE, SETS, TARGET, WORKING_DIR, say
 from salver.errors import SalverError
-
-CONFIG = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML file of options; stronger than the code, weaker than SALVER_* variables.",
-)
-SETS = click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Override one option, for example num_replicas=2 or Tagger.max_batch_size=16; the strongest.",
-)
-TARGET = click.argument("target", metavar="TARGET")
-EXAMPLE = "\n\nTARGET is MODULE:NAME of a Service, for example service:service, or FILE.py:NAME."
 
 
 class _Verbs(click.Group):
@@ -61,6 +49,7 @@ def main(log_level: str) -> None:
     salver predict service:service in.parquet out/     offline, the same model and rules
     salver best-run EXPERIMENT --metric val_loss       which run of MLflow to serve
     salver parity service:service --on rows.csv        do both give the same answers?
+    salver serve service:service --engine ray          the same file, on a Ray cluster
     """
     import logging
 
@@ -80,19 +69,30 @@ def main(log_level: str) -> None:
     type=click.Choice(["throughput", "latency"]),
     help="What replicas, threads and batch size are chosen for.  [default: throughput]",
 )
+@ENGINE
+@ADDRESS
+@WORKING_DIR
 @CONFIG
 @SETS
-def serve(
+def serve(  # noqa: PLR0913 - one for each option
     target: str,
     host: str | None,
     port: int | None,
     insecure: bool,
     optimize_for: str | None,
+    engine: str,
+    address: str | None,
+    working_dir: Path | None,
     config: Path | None,
     sets: tuple[str, ...],
 ) -> None:
-    """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains."""
-    _spawn_ahead(optimize_for)
+    """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains.
+
+    With --engine ray, each model is a deployment of Ray Serve. On the cluster at --address the
+    service stays when this command ends; run it again to update it, `salver shutdown` to end it.
+    """
+    _refuse_ray_options(engine, address, working_dir)
+    _prepare(engine, address, optimize_for)
     from salver.engine.loading import load_service
     from salver.run import serve_until_signalled
     from salver.session import Configuration
@@ -102,7 +102,14 @@ def serve(
     if optimize_for is not None:
         sets = (*sets, f"optimize_for={optimize_for}")
     service = load_service(target)
-    serve_until_signalled(service, target, Configuration(config, sets, server), _say)
+    configuration = Configuration(config, sets, server)
+    if engine == "ray":
+        from salver.cluster import life
+        from salver.cluster.connection import Cluster
+
+        life.serve(service, target, configuration, say, Cluster(address, working_dir))
+        return
+    serve_until_signalled(service, target, configuration, say)
 
 
 @main.command()
@@ -127,13 +134,19 @@ def serve(
 @click.option(
     "--fill-defaults", is_flag=True, help="Let columns be absent whose fields have a default."
 )
+@ENGINE
+@ADDRESS
+@WORKING_DIR
 @CONFIG
 @SETS
-def predict(
+def predict(  # noqa: PLR0913 - one for each option
     target: str,
     input: str,
     output: str,
     deployment: str | None,
+    engine: str,
+    address: str | None,
+    working_dir: Path | None,
     config: Path | None,
     sets: tuple[str, ...],
     **options: Any,
@@ -144,23 +157,30 @@ def predict(
     s3://bucket/rows.parquet. OUTPUT gets the input's columns and the results in input order; rows
     that fail go to OUTPUT/_quarantine with the reason. An interrupted job goes on with --resume.
     """
-    _spawn_ahead("throughput")
+    _refuse_ray_options(engine, address, working_dir)
+    _prepare(engine, address, "throughput")
     from salver.engine.loading import load_service
     from salver.run import predict_files
     from salver.session import Configuration
 
     options["format"] = options.pop("format_")
-    manifest = predict_files(
+    run: Any = predict_files
+    if engine == "ray":
+        from salver.cluster import life
+        from salver.cluster.connection import Cluster
+
+        run = partial(life.predict_files, cluster=Cluster(address, working_dir))
+    manifest = run(
         load_service(target),
         target,
         Configuration(config, sets),
-        _say,
+        say,
         deployment=deployment,
         paths=(input, output),
         options=options,
     )
     totals = manifest["totals"]
-    _say(f"{totals['rows']} rows: {totals['ok']} in {output}, {totals['bad']} in quarantine.")
+    say(f"{totals['rows']} rows: {totals['ok']} in {output}, {totals['bad']} in quarantine.")
 
 
 @main.command("best-run")
@@ -187,44 +207,54 @@ def best_run(experiment: str, metric: str, mode: Any, tracking_uri: str | None) 
 @TARGET
 @click.option("--on", "rows", required=True, help="CSV, JSON Lines or Parquet file of rows.")
 @click.option("--deployment", help="Which one, when the service has several.")
+@ENGINE
 @CONFIG
 @SETS
 def parity(
     target: str,
     rows: str,
     deployment: str | None,
+    engine: str,
     config: Path | None,
     sets: tuple[str, ...],
 ) -> None:
     """Compares the bare class, HTTP and the offline job on the same rows.
 
     Labels must be equal (but for ties under 1e-5) and probabilities within 1e-6 at the same batch
-    composition; rejected rows must be rejected everywhere. Exit code 1 when they are not.
+    composition; rejected rows must be rejected everywhere. Exit code 1 when they are not. With
+    --engine ray, Ray Serve and Ray Data are compared too, on a Ray that is started for it.
     """
     from salver.parity import compare
     from salver.session import Configuration
 
-    report = compare(target, rows, deployment, Configuration(config, sets))
+    report = compare(target, rows, deployment, Configuration(config, sets), on_ray=engine == "ray")
     click.echo(report.text())
     if not report.equal:
         sys.exit(1)
 
 
-def _spawn_ahead(optimize_for: str | None) -> None:
-    """Begins the first replica's process, which imports while this one does."""
+def _refuse_ray_options(engine: str, address: str | None, working_dir: Path | None) -> None:
+    if engine != "ray" and (address or working_dir):
+        raise click.UsageError("--address and --working-dir are for --engine ray.")
+    if working_dir and not address:
+        raise click.UsageError("--working-dir is sent to the cluster at --address; name one.")
+
+
+def _prepare(engine: str, address: str | None, optimize_for: str | None) -> None:
+    """What has to happen before the service is imported, or had better."""
+    if engine == "ray":
+        from salver.cluster.connection import require_ray
+
+        require_ray(on_loopback=address is None)  # the service may import Ray
+        return
     from salver.engine import children
     from salver.settings import available_cores
 
+    # The first replica's process, which imports while this one does.
     children.spawn_ahead(available_cores() if optimize_for == "latency" else 1)
 
 
 for _verb in (serve, predict, parity):
     _verb.help = (_verb.help or "") + EXAMPLE
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-if __name__ == "__main__":
-    main()
+for _verb in (on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
+    main.add_command(_verb)

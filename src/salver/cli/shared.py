@@ -1,0 +1,47 @@
+"""Arguments that several verbs take, and how all of them speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file of options; stronger than the code, weaker than SALVER_* variables.",
+)
+SETS = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override one option, for example num_replicas=2 or Tagger.max_batch_size=16; the strongest.",
+)
+TARGET = click.argument("target", metavar="TARGET")
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where it runs: on this machine, or on Ray.",
+)
+ADDRESS = click.option(
+    "--address",
+    help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT.  [default: one is started here]",
+)
+WORKING_DIR = click.option(
+    "--working-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with the service's modules, sent to the nodes of the cluster at --address.",
+)
+RUNNING = click.option(
+    "--address", default="auto", show_default=True, help="Ray cluster: auto, HOST:PORT or ray://..."
+)
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
+EXAMPLE = "\n\nTARGET is MODULE:NAME of a Service, for example service:service, or FILE.py:NAME."
+
+
+def say(text: str) -> None:
+    """Tells people on stderr; stdout is for results."""
+    click.echo(text, err=True)

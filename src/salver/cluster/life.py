@@ -1,0 +1,306 @@
+"""What starts what on Ray: a cluster, an application on it, its state, its end.
+
+It knows the order in which things start and end. It does not know how an application is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from salver.cluster.connection import APPLICATION, INGRESS, Cluster, connected, require_ray
+from salver.cluster.replica import Assignment
+from salver.engine.resolution import resolve_all
+from salver.errors import ClusterError
+from salver.predictions import job_options
+from salver.service import Service
+from salver.session import Configuration
+from salver.settings import Overrides
+
+Say = Callable[[str], None]
+
+READY_WITHIN_S = 30.0  # after Ray has said that it runs
+REASON_LINES = 12
+
+
+def assignment_of(
+    service: Service, target: str, overrides: Overrides, cluster: Cluster
+) -> Assignment:
+    """What processes of a cluster need to know; asks the registry for checkpoints.
+
+    Raises:
+        TrackingError: If one cannot be found.
+    """
+    resolved = asyncio.run(resolve_all(service.deployments.values()))
+    if not cluster.is_ours:  # another machine has other folders
+        return Assignment(target, overrides.deployments, resolved, overrides.server)
+    file, colon, attribute = target.rpartition(":")
+    where = f"{Path(file).resolve()}{colon}{attribute}" if file.endswith(".py") else target
+    return Assignment(where, overrides.deployments, resolved, overrides.server, tuple(sys.path))
+
+
+@contextlib.contextmanager
+def deployed(
+    service: Service,
+    target: str,
+    configuration: Configuration,
+    say: Say,
+    cluster: Cluster,
+) -> Iterator[str]:
+    """The URL of a service on Ray Serve; on a cluster that was started for it, it ends afterwards.
+
+    Raises:
+        ClusterError: If Ray cannot run the service.
+    """
+    overrides = configuration.overrides(service)
+    settings = configuration.settings(overrides)
+    if not settings.port:
+        settings = settings.replace({"port": free_port()}, "the server options")
+    overrides.server |= configuration.server
+    say(f"Resolving {', '.join(service.deployments)} ...")
+    assignment = assignment_of(service, target, overrides, cluster)
+    say("Starting Ray ..." if cluster.is_ours else f"Connecting to {cluster.address} ...")
+    with connected(cluster):
+        from ray import serve as ray_serve
+
+        from salver.cluster.serve import build, http_options
+
+        deployments = service.deployments.values()
+        in_force = [one.with_options(assignment.options_of(one)) for one in deployments]
+        application = build(assignment.as_json())  # refuses what Ray cannot honour
+        ray_serve.start(http_options=http_options(settings, in_force))
+        say(f"Deploying {', '.join(service.deployments)} ...")
+        try:
+            try:
+                ray_serve.run(application, name=APPLICATION, route_prefix="/")
+            except RuntimeError as error:
+                raise ClusterError(_reasons(ray_serve, error)) from error
+            url = f"http://{settings.host}:{settings.port}"
+            if cluster.is_ours:
+                _wait_until_ready(f"http://127.0.0.1:{settings.port}")
+            yield url
+        finally:
+            if cluster.is_ours:
+                ray_serve.shutdown()
+
+
+def serve(
+    service: Service,
+    target: str,
+    configuration: Configuration,
+    say: Say,
+    cluster: Cluster,
+) -> None:
+    """Deploys a service to Ray Serve.
+
+    A cluster that was started for it is kept until SIGTERM or Ctrl-C; on a running one the service
+    stays, and is updated in place when it is deployed again.
+
+    Raises:
+        ClusterError: If Ray cannot run the service.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    with deployed(service, target, configuration, say, cluster) as url:
+        for deployment in service.exposed:
+            say(f"POST {url}{service.route_of(deployment)}  ({deployment.name})")
+        say(f"Ready. Try it at {url}/docs")
+        if not cluster.is_ours:
+            say(
+                "It stays on the cluster: see `salver status`, end it with `salver shutdown`. Where "
+                "Ray Serve ran before, it keeps its own host and port."
+            )
+            return
+        try:
+            while True:
+                signal.pause()
+        except KeyboardInterrupt:
+            say("Draining ...")
+
+
+def predict_files(
+    service: Service,
+    target: str,
+    configuration: Configuration,
+    say: Say,
+    *,
+    deployment: str | None,
+    paths: tuple[str, str],
+    options: Mapping[str, Any],
+    cluster: Cluster,
+) -> dict[str, Any]:
+    """Runs one offline job on Ray Data, with Ray's own progress.
+
+    Args:
+        service: What to run.
+        target: Where other processes find it.
+        configuration: Options given outside the code.
+        say: Tells how the actors run.
+        deployment: Which one; may be null when the service exposes one.
+        paths: Input, and output folder of this machine.
+        options: See `salver.offline.job.JobOptions`.
+        cluster: Where.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ClusterError: If Ray cannot run the job; what is committed stays.
+        OfflineError: As `salver.offline.job.run_job`.
+    """
+    if (cluster.address or "").startswith("ray://"):
+        raise ClusterError(
+            f"An offline job writes the files of this machine, which {cluster.address!r} does not "
+            "have. Run it on the cluster: with `ray job submit`, or as a RayJob (salver build "
+            "--kubernetes --predict)."
+        )
+    chosen = service.chosen(deployment)
+    overrides = configuration.overrides(service)
+    for given in overrides.deployments.values():
+        given["optimize_for"] = "throughput"  # nobody waits for a single row of a file
+    assignment = assignment_of(service, target, overrides, cluster)
+    require_ray(on_loopback=cluster.is_ours)
+    with connected(cluster):
+        from salver.cluster.data import run_files
+
+        return run_files(
+            chosen.with_options(assignment.options_of(chosen)),
+            assignment,
+            input=_everywhere(paths[0]),
+            output=paths[1],
+            options=job_options(options),
+            say=say,
+        )
+
+
+def shutdown(address: str) -> bool:
+    """Ends the service on a running cluster; the cluster goes on.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        ClusterError: If there is no cluster at the address.
+    """
+    with connected(Cluster(address)):
+        from ray import serve as ray_serve
+
+        if APPLICATION not in ray_serve.status().applications:
+            return False
+        ray_serve.delete(APPLICATION)
+        return True
+
+
+def status(address: str) -> dict[str, Any] | None:
+    """State of the service on a running cluster; null if there is none.
+
+    Returns:
+        `status`, `message` and, by deployment, `status`, `message`, `replica_states` and
+        `replicas`: what each replica says of itself.
+
+    Raises:
+        ClusterError: If there is no cluster at the address.
+    """
+    with connected(Cluster(address)):
+        from ray import serve as ray_serve
+
+        application = ray_serve.status().applications.get(APPLICATION)
+        if application is None:
+            return None
+        return {
+            "status": str(application.status.value),
+            "message": application.message,
+            "deployments": {
+                name: {
+                    "status": str(one.status.value),
+                    "message": one.message,
+                    "replica_states": {str(s): n for s, n in one.replica_states.items()},
+                    "replicas": list(_replicas(ray_serve, name)),
+                }
+                for name, one in application.deployments.items()
+            },
+        }
+
+
+def shown(state: Mapping[str, Any] | None) -> str:
+    """What `status` gives, as a table for people."""
+    if state is None:
+        return "No service of Salver runs there."
+    lines = [f"{state['status']} {state['message']}".rstrip()]
+    for name, one in state["deployments"].items():
+        counts = ", ".join(f"{n} {s.lower()}" for s, n in sorted(one["replica_states"].items()))
+        versions = {(r.get("version") or "?")[:12] for r in one["replicas"]}
+        queued = sum(r.get("queued", 0) for r in one["replicas"])
+        parts = [one["status"], counts or "no replicas"]
+        if one["replicas"]:
+            parts += [f"{queued} rows queued", f"version {', '.join(sorted(versions))}"]
+        lines.append(
+            f"  {name}: {', '.join(parts)}{' - ' if one['message'] else ''}{one['message']}"
+        )
+    return "\n".join(lines)
+
+
+def _replicas(ray_serve: Any, name: str) -> Iterator[dict[str, Any]]:
+    """What the replicas of a model say: their process, queue, plan and version."""
+    if name == INGRESS:
+        return
+    handle = ray_serve.get_deployment_handle(name, app_name=APPLICATION)
+    try:
+        answers = handle.broadcast("describe").results(timeout_s=10, return_exceptions=True)
+    except Exception:  # noqa: BLE001 - Ray raises many where no replica runs, which its state says
+        return
+    for said in answers:
+        if isinstance(said, dict):
+            yield {key: said[key] for key in ("pid", "queued", "version", "plan") if key in said}
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """SIGTERM ends as Ctrl-C does, whatever is under way."""
+    raise KeyboardInterrupt
+
+
+def _everywhere(path: str) -> str:
+    """A path as every process of this machine finds it; URIs as they are."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _wait_until_ready(url: str) -> None:
+    """Ray says that it runs a moment before the face has seen that."""
+    end = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/readyz", timeout=5):
+            return
+        time.sleep(0.1)
+
+
+def _reasons(ray_serve: Any, error: Exception) -> str:
+    """What the deployments that failed say, and else Ray."""
+    application = ray_serve.status().applications.get(APPLICATION)
+    deployments = {} if application is None else application.deployments
+    messages = [
+        f"{name}: {_last_lines(one.message)}"
+        for name, one in deployments.items()
+        if one.message and one.status != "HEALTHY"
+    ]
+    return "\n".join(["The service was not deployed.", *(messages or [_last_lines(str(error))])])
+
+
+def _last_lines(text: str) -> str:
+    """Where a traceback says what was wrong."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return "\n".join(lines[-REASON_LINES:])
