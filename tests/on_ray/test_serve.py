@@ -77,12 +77,10 @@ def test_operators_find_what_they_know(composed):
 
 
 def test_nothing_listens_beyond_this_machine(composed):
-    """Neither Ray's dashboard nor its ports, but for those that Ray opens between deployments."""
+    """Neither Ray's dashboard nor the ports of its processes."""
     foreign = []
     for process in [psutil.Process(composed.process.pid), *composed.processes()]:
         try:
-            if process.name().startswith("ray::ServeReplica"):
-                continue  # Ray binds the port of a replica to all interfaces, whatever it is told
             connections = process.net_connections(kind="tcp")
         except psutil.Error:
             continue

@@ -58,6 +58,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     if cluster.address == "auto" and _listens_on_loopback():
         _use_loopback()  # one that Salver has started; Ray would look for it on another address
     env = {} if cluster.working_dir is None else {"working_dir": str(cluster.working_dir)}
+    if cluster.is_ours:
+        env["worker_process_setup_hook"] = f"{__name__}.bind_loopback"
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
@@ -106,6 +108,22 @@ def _use_loopback() -> None:
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def bind_loopback() -> None:
+    """Run by Ray in each process of a cluster that listens on loopback only.
+
+    A Serve replica opens a port for other deployments on all interfaces, whatever the address of
+    its node is; here nobody else is to reach it.
+    """
+    from ray._common import tls_utils
+
+    add_port = tls_utils.add_port_to_grpc_server
+
+    def add_loopback_port(server: Any, address: str) -> Any:
+        return add_port(server, address.replace("[::]:", "127.0.0.1:"))
+
+    tls_utils.add_port_to_grpc_server = add_loopback_port
 
 
 def _listens_on_loopback() -> bool:
