@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 import replica_models
 import uvloop
+from ray_replica import RayReplica
 from replica_models import RAISES
 
 from salver import Checkpoint
 from salver.definition import Deployment
 from salver.engine.loading import instantiate
 from salver.engine.pool import Pool
-from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
+from salver.engine.replica import Birth, ProcessReplica, ThreadReplica
 from salver.errors import ReplicaStartFailed
 from salver.pipeline import Pipeline
 from salver.types import Batch, Outcomes
 
-KINDS = ["process", "thread", "pool of processes", "pool of threads"]
+KINDS = ["process", "thread", "pool of processes", "pool of threads", "ray"]
 TARGET = "replica_models:service"
 LONG = "x" * 100_000
 TEXTS = [
@@ -36,8 +37,10 @@ TEXTS = [
 ]
 
 
-def make(kind: str, deployment: Deployment, resolved: Any = None) -> Worker:
+def make(kind: str, deployment: Deployment, resolved: Any = None) -> Any:
     """A replica that was not started."""
+    if kind == "ray":
+        return RayReplica(TARGET, deployment, resolved or {})
     if kind.endswith(("thread", "threads")):
         return ThreadReplica(deployment, resolved or {})
     return ProcessReplica(Birth(TARGET, deployment.name, {}, resolved or {}, threads=1), deployment)
@@ -85,6 +88,8 @@ class Running:
 
     @property
     def pids(self) -> list[int]:
+        if isinstance(self._replica, RayReplica):
+            return self._runner.run(self._replica.pids())
         slots = getattr(self._replica, "slots", None)
         return [s.worker.pid for s in slots] if slots else [self._replica.pid]
 
