@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,6 @@ def _prepare(engine: str, address: str | None, optimize_for: str | None) -> None
 
 
 for _verb in (serve, predict, parity):
-    _verb.help = (_verb.help or "") + EXAMPLE
+    _verb.help = cleandoc(_verb.help or "") + EXAMPLE
 for _verb in (on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
     main.add_command(_verb)

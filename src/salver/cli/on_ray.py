@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 from pathlib import Path
 
 import click
@@ -160,4 +161,4 @@ def simulate(
 
 
 for _verb in (build, simulate):
-    _verb.help = (_verb.help or "") + EXAMPLE
+    _verb.help = cleandoc(_verb.help or "") + EXAMPLE
