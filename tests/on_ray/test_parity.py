@@ -19,7 +19,9 @@ def test_a_thousand_rows_are_equal_on_every_path(tmp_path: Path, target, deploym
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in services.rows(1000)))
 
-    ended = salver("parity", target, "--on", str(path), "--deployment", deployment, "--engine", "ray")
+    ended = salver(
+        "parity", target, "--on", str(path), "--deployment", deployment, "--engine", "ray"
+    )
 
     assert 0 == ended.returncode, ended.stdout + ended.stderr
     assert "1000 rows through " in ended.stdout

@@ -96,7 +96,7 @@ def test_status_tells_deployments_replicas_and_versions(composed):
     shown = salver("status")
     assert 0 == shown.returncode, shown.stderr
     assert "RUNNING" in shown.stdout
-    assert "Tagger: HEALTHY, 1 running, 0 rows queued, version " in shown.stdout
+    assert "Tagger: HEALTHY, 1 running, 0 rows under way, version " in shown.stdout
 
 
 class Load:

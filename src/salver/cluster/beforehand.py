@@ -122,10 +122,10 @@ def simulate(
         )
     say(f"Measuring one replica of {chosen.name} ...")
     found = asyncio.run(trial.measured(assignment, chosen))
-    most = found.max_batch_size
+    rows, seconds_each = max(found.batch_s.items())
     say(
-        f"{chosen.name}: {most} rows in {found.batch_s[max(found.batch_s)] * 1e3:.2g} ms, loaded in "
-        f"{found.load_s:.1f} s"
+        f"{chosen.name}: {rows} rows in {seconds_each * 1e3:.3g} ms, in batches of up to "
+        f"{found.max_batch_size}, loaded in {found.load_s:.1f} s"
     )
     seconds = trial.simulate(chosen, found, rates, start_s)
     if picture is not None:

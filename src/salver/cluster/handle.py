@@ -44,6 +44,9 @@ class RayHandle:
     Args:
         deployment: What is asked.
         remote: Ray's handle of it.
+
+    Attributes:
+        under_way: Rows that were asked and not answered yet.
     """
 
     def __init__(self, deployment: Deployment, remote: DeploymentHandle[Any]) -> None:
@@ -51,6 +54,7 @@ class RayHandle:
         self._name = deployment.name
         self._timeout_s = deployment.options.request_timeout_s
         self._remote = remote
+        self.under_way = 0
 
     def ask(self, batch: Batch, timeout_s: float | None = None) -> asyncio.Future[list[Outcome]]:
         """See `salver.definition.Handle`."""
@@ -59,6 +63,7 @@ class RayHandle:
     async def _ask(self, batch: Batch, timeout_s: float | None) -> list[Outcome]:
         timeout = self._timeout_s if timeout_s is None else timeout_s
         end = self.loop.time() + timeout
+        self.under_way += len(batch)
         try:
             async with asyncio.timeout_at(end):
                 return await self._answered(list(batch.rows), end)
@@ -66,6 +71,8 @@ class RayHandle:
             raise DeadlineExceeded(
                 f"No answer within {timeout:g} s. Try again later, or raise request_timeout_s."
             ) from None
+        finally:
+            self.under_way -= len(batch)
 
     async def _answered(self, rows: list[tuple[Any, ...]], end: float) -> list[Outcome]:
         give_up = min(end, self.loop.time() + RETRY_BUDGET_S)

@@ -84,6 +84,17 @@ class Ingress:
         )
         return Admission(front, self._settings)
 
+    async def describe(self) -> dict[str, dict[str, Any]]:
+        """By model: rows that were asked here and not answered yet, and the version it has."""
+        return {
+            name: {
+                "under_way": handle.under_way,
+                "version": self._said.get(name, {}).get("version"),
+            }
+            for name, handle in self._handles.items()
+            if isinstance(handle, RayHandle)
+        }
+
     async def __del__(self) -> None:
         if hasattr(self, "_watching"):  # not if it failed to start
             self._watching.cancel()

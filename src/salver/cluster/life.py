@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,8 @@ def status(address: str) -> dict[str, Any] | None:
     """State of the service on a running cluster; null if there is none.
 
     Returns:
-        `status`, `message` and, by deployment, `status`, `message`, `replica_states` and
-        `replicas`: what each replica says of itself.
+        `status`, `message` and, by deployment, `status`, `message`, `replica_states`; of models
+        also `under_way`, rows that wait for their answer, and `versions`.
 
     Raises:
         ClusterError: If there is no cluster at the address.
@@ -215,6 +215,7 @@ def status(address: str) -> dict[str, Any] | None:
         application = ray_serve.status().applications.get(APPLICATION)
         if application is None:
             return None
+        asked = _asked(ray_serve)
         return {
             "status": str(application.status.value),
             "message": application.message,
@@ -223,7 +224,7 @@ def status(address: str) -> dict[str, Any] | None:
                     "status": str(one.status.value),
                     "message": one.message,
                     "replica_states": {str(s): n for s, n in one.replica_states.items()},
-                    "replicas": list(_replicas(ray_serve, name)),
+                    **({} if name == INGRESS else _together(name, asked)),
                 }
                 for name, one in application.deployments.items()
             },
@@ -237,29 +238,36 @@ def shown(state: Mapping[str, Any] | None) -> str:
     lines = [f"{state['status']} {state['message']}".rstrip()]
     for name, one in state["deployments"].items():
         counts = ", ".join(f"{n} {s.lower()}" for s, n in sorted(one["replica_states"].items()))
-        versions = {(r.get("version") or "?")[:12] for r in one["replicas"]}
-        queued = sum(r.get("queued", 0) for r in one["replicas"])
         parts = [one["status"], counts or "no replicas"]
-        if one["replicas"]:
-            parts += [f"{queued} rows queued", f"version {', '.join(sorted(versions))}"]
+        if "versions" in one:
+            versions = ", ".join(version[:12] for version in one["versions"])
+            parts += [
+                f"{one['under_way']} rows under way",
+                f"version {versions or 'not known yet'}",
+            ]
         lines.append(
             f"  {name}: {', '.join(parts)}{' - ' if one['message'] else ''}{one['message']}"
         )
     return "\n".join(lines)
 
 
-def _replicas(ray_serve: Any, name: str) -> Iterator[dict[str, Any]]:
-    """What the replicas of a model say: their process, queue, plan and version."""
-    if name == INGRESS:
-        return
-    handle = ray_serve.get_deployment_handle(name, app_name=APPLICATION)
+def _asked(ray_serve: Any) -> list[dict[str, Any]]:
+    """What the replicas of the ingress say; models are not asked, which would count as load."""
     try:
+        handle = ray_serve.get_deployment_handle(INGRESS, app_name=APPLICATION)
         answers = handle.broadcast("describe").results(timeout_s=10, return_exceptions=True)
     except Exception:  # noqa: BLE001 - Ray raises many where no replica runs, which its state says
-        return
-    for said in answers:
-        if isinstance(said, dict):
-            yield {key: said[key] for key in ("pid", "queued", "version", "plan") if key in said}
+        return []
+    return [said for said in answers if isinstance(said, dict)]
+
+
+def _together(name: str, asked: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all replicas of the ingress know of a model."""
+    said = [one[name] for one in asked if name in one]
+    return {
+        "under_way": sum(one["under_way"] for one in said),
+        "versions": sorted({one["version"] for one in said if one["version"]}),
+    }
 
 
 def free_port() -> int:

@@ -20,6 +20,7 @@ from salver.engine.planning import SIZES
 from salver.engine.samples import sample_rows
 from salver.errors import ConfigError
 
+TRIAL_S = 10.0  # a simulation is worth waiting for: batches of all sizes, also of a slow model
 PLACING_S = 3.0  # what Ray takes to place a replica and to start its process, beside the model
 
 
@@ -54,7 +55,8 @@ async def measured(assignment: Assignment, deployment: Deployment) -> Measured:
         sizes = [n for n in SIZES if n < most] + [most]
         examples = [example["input"] for example in engine.examples(name)]
         rows = sample_rows(deployment.schema, examples, most)
-        seconds, trouble = await timed(engine.offline_replica(name).run, rows, sizes)
+        run = engine.offline_replica(name).run
+        seconds, trouble = await timed(run, rows, sizes, box_s=TRIAL_S, warm_up_s=TRIAL_S)
     finally:
         await replica.stop()
     if not seconds:

@@ -28,6 +28,8 @@ async def timed(
     rows: Batch | None,
     sizes: Sequence[int],
     *,
+    box_s: float = BOX_S,
+    warm_up_s: float = WARM_UP_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[dict[int, float], str]:
     """Times batches of growing size; the first call warms the model up and is not timed.
@@ -38,6 +40,8 @@ async def timed(
         run: Predicts a batch.
         rows: At least as many as the largest size; null if none could be made.
         sizes: Rows of a batch, smallest first.
+        box_s: Seconds for all batches that are timed.
+        warm_up_s: Seconds for the first call.
         clock: Seconds; for tests.
 
     Returns:
@@ -46,11 +50,11 @@ async def timed(
     if rows is None:
         return {}, "no row could be made that fits the input model: give examples=[...]"
     samples: dict[int, list[float]] = {}
-    box_s = WARM_UP_S
+    limit_s = warm_up_s
     try:
-        async with asyncio.timeout(box_s):
+        async with asyncio.timeout(limit_s):
             failed = (await run(rows[:1])).failures
-        box_s = BOX_S
+        limit_s = box_s
         end = clock() + box_s
         async with asyncio.timeout(box_s):
             while not failed and (n := next_size(samples, sizes, end - clock())):
@@ -58,7 +62,7 @@ async def timed(
                 failed = (await run(rows[:n])).failures
                 samples.setdefault(n, []).append(clock() - begun)
     except TimeoutError:
-        return _least(samples), f"a batch took more than {box_s:g} s"
+        return _least(samples), f"a batch took more than {limit_s:g} s"
     except ReplicaDied:
         return {}, f"its replica ended on {_MADE_UP}"
     if failed:
