@@ -206,7 +206,11 @@ def make(
     """
     _known("system", only, SYSTEMS)
     _known("model", models, MODELS)
-    names = [name for name in SYSTEMS if not only or name in only or name in LIMITS]
+    names = [
+        name
+        for name, system in SYSTEMS.items()
+        if name in only or name in LIMITS or not (only or system.on_request)
+    ]
     systems = [SYSTEMS[name] for name in names]
     if CONTROL_OF in names:
         # Last in odd rounds, first in even ones: as far from its twin as can be.

@@ -1,4 +1,6 @@
-"""What is measured: one module per system beside this one, each of which defines ``SYSTEM``.
+"""What is measured: one module per system beside this one.
+
+Each defines ``SYSTEM``, and some ``VARIANTS`` of it.
 
 A system says how to start a server that answers the one request form, and how to write a request
 and read an answer where its protocol wraps them in an envelope of its own. It does not know how
@@ -110,6 +112,7 @@ class System:
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
     venv: str = ""  # systems with the same one share an environment; "" = the name
     cost_s: float = 4.0  # to start, check and stop it: for the estimate, and to spare the slow
+    on_request: bool = False  # measured only when it is named
     note: str = ""  # shown under the table
 
     @property
@@ -125,7 +128,8 @@ FIRST = ("bare-uvicorn", "bare-granian", "salver")
 def _discover() -> dict[str, System]:
     """Every module beside this one, the bare limits and Salver first."""
     names = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
-    found = [importlib.import_module(f"{__name__}.{name}").SYSTEM for name in sorted(names)]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in sorted(names)]
+    found = [one for module in modules for one in (module.SYSTEM, *getattr(module, "VARIANTS", ()))]
     by_name = {system.name: system for system in found}
     return {name: by_name[name] for name in FIRST if name in by_name} | by_name
 

@@ -351,3 +351,28 @@ def class_of(code: str) -> type[SalverError] | None:
             return kind
         pending += kind.__subclasses__()
     return None
+
+
+def error_of(
+    code: str,
+    message: str,
+    *,
+    retry_after_s: int | None = None,
+    problems: Sequence[dict[str, Any]] = (),
+) -> SalverError:
+    """The error again, from what another process said of it.
+
+    Args:
+        code: Of a class above; another one gives the base class.
+        message: As it was.
+        retry_after_s: Of errors that have it.
+        problems: Of errors that have them.
+    """
+    kind = class_of(code) or SalverError
+    if issubclass(kind, InvalidInput):
+        return kind(message, problems)
+    if issubclass(kind, NotReady | QueueFull):
+        return kind(message, 1 if retry_after_s is None else retry_after_s)
+    if issubclass(kind, UnknownOption | InvalidOption | MissingExtra):  # made of other things
+        return ConfigError(message)
+    return kind(message)

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from salver import Service, deployment
-from salver.errors import ConfigError
+from salver.client import Client
+from salver.errors import ConfigError, InvalidInput, Unauthorized
 from salver.testing import StubModel
 
 
@@ -48,18 +49,37 @@ def test_settings_of_run_are_obeyed_after_a_prediction(service):
 
     service.run(blocking=False, port=0, api_key="secret")
 
-    address = next(
-        a for a in (session.face.address for session in sessions()) if not a.endswith(":8000")
-    )
+    address = own_address()
     assert 401 == httpx.post(f"{address}/predict/", json={"text": "a"}).status_code
     headers = {"x-api-key": "secret"}
     assert 200 == httpx.post(f"{address}/predict/", json={"text": "a"}, headers=headers).status_code
 
 
-def sessions():
+def addresses():
     from salver import run
 
-    return list(run._sessions.values())
+    return [session.face.address for session in run._sessions.values()]
+
+
+def own_address():
+    return next(one for one in addresses() if not one.endswith(":8000"))
+
+
+def test_the_client_is_answered_as_predict_is(service):
+    """One row, a list, and a row that the schema refuses."""
+    rows = [{"text": "a"}, {"score": 0.5}]
+    expected = service.predict(rows)
+    service.run(blocking=False, port=0, api_key="secret")
+    address = own_address()
+
+    with Client(address, api_key="secret") as client:
+        assert expected == client.predict(rows)
+        assert {"missing": True, "n": 1} == client.predict({"score": 1.0})
+        with pytest.raises(InvalidInput) as raised:
+            client.predict({"score": "many"})
+    assert "score" in str(raised.value.problems)
+    with Client(address) as stranger, pytest.raises(Unauthorized):
+        stranger.predict(rows)
 
 
 def test_missing_values_of_a_frame_are_null_as_in_parquet(service, tmp_path: Path):
@@ -118,7 +138,7 @@ def test_predict_in_a_route_is_an_error_and_no_deadlock():
 
     service.run(blocking=False, port=0)
     try:
-        address = sessions()[-1].face.address
+        address = addresses()[-1]
         assert "await tagger(rows)" in httpx.get(f"{address}/wrong", timeout=30).json()
     finally:
         service.shutdown()

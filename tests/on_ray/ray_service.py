@@ -70,6 +70,13 @@ def _decoded(body: bytes) -> Any:
         return body.decode()
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
 def environment() -> dict[str, str]:
     """Of commands: modules of this folder are found."""
     paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
@@ -92,8 +99,7 @@ def salver(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess
 @contextlib.contextmanager
 def served(target: str, *arguments: str) -> Iterator[RayService]:
     """Serves until the end of the block; then nothing of it is left."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "salver.cli", "serve", target, "--engine", "ray"]
     process = subprocess.Popen(
         [*command, "--port", str(port), *arguments],

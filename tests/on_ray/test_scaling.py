@@ -38,9 +38,7 @@ def ask_at_rate(service: RayService, begun: float, codes: Counter[int]) -> None:
 def test_replicas_go_up_and_down_as_simulated(tmp_path):
     """The number that Ray wants is within one of the simulated one, three seconds allowed."""
     trace = tmp_path / "trace.csv"
-    trace.write_text(
-        f"second,requests_per_s\n0,{IDLE}\n{RISE},{BUSY}\n{FALL},0\n{SECONDS - 1},0\n"
-    )
+    trace.write_text(f"second,requests_per_s\n0,{IDLE}\n{RISE},{BUSY}\n{FALL},0\n{SECONDS - 1},0\n")
     ended = salver("simulate", "served:slow", "--trace", str(trace), "--start-s", "8", *SETS)
     assert 0 == ended.returncode, ended.stderr
     simulated = [int(line.split(",")[3]) for line in ended.stdout.splitlines()[1:]]

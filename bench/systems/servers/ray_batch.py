@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bench.predictors import answer, from_environment
+from bench.systems.servers.ray_planes import keep_to_itself
 
 Project = dict[str, str]
 BATCH = int(os.environ["BENCH_BATCH"])
@@ -46,24 +46,6 @@ class Classifier:
         """One request; without FastAPI's routing and validation, which costs more."""
         project: Any = json.loads(await request.body())
         return Response(await self.predict(project), media_type="application/json")
-
-
-def keep_to_itself(folder: Path) -> None:
-    """Gives HAProxy files and ports of its own.
-
-    By default its files lie in /tmp/haproxy-serve and its ports are fixed, so that two clusters
-    on one machine get in each other's way. Its actor reads these variables when the cluster
-    starts it. The names are short because Serve adds 57 characters to the path of a socket, which
-    may have 107.
-    """
-    names = {"SERVER_STATE_BASE": "h", "CONFIG_FILE_LOC": "h/c", "SERVER_STATE_FILE": "h/s"}
-    names |= {"SOCKET_PATH": "h/a", "METRICS_SOCKET_PATH": "h/m"}
-    for name, path in names.items():
-        os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(folder / path)
-    with socket.socket() as stats, socket.socket() as metrics:
-        for name, free in {"STATS_PORT": stats, "METRICS_PORT": metrics}.items():
-            free.bind(("127.0.0.1", 0))
-            os.environ[f"RAY_SERVE_HAPROXY_{name}"] = str(free.getsockname()[1])
 
 
 def main() -> None:

@@ -69,6 +69,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and others
         where = "No Ray could be started"
         if not cluster.is_ours:

@@ -24,7 +24,7 @@ from salver.errors import (
     QueueFull,
     ReplicaError,
     SalverError,
-    class_of,
+    error_of,
 )
 from salver.options import RAY_HINTS, DeploymentOptions
 from salver.service import Service
@@ -94,10 +94,7 @@ class Refusal:
 
     def error(self) -> SalverError:
         """The error again."""
-        kind = class_of(self.code) or SalverError
-        if issubclass(kind, NotReady | QueueFull):
-            return kind(self.message, self.retry_after_s or 1)
-        return kind(self.message)
+        return error_of(self.code, self.message, retry_after_s=self.retry_after_s)
 
 
 class ClusterReplica:

@@ -59,6 +59,17 @@ def test_a_slow_model_is_timed_as_far_as_time_allows() -> None:
     assert took <= 0.01 + BOX_S
 
 
+def test_a_slow_model_is_timed_whole_where_there_is_time() -> None:
+    """As before a simulation, which nobody waits for at a start."""
+
+    async def scenario() -> tuple[dict[int, float], str]:
+        clock = asyncio.get_running_loop().time
+        model = Model(0, 0.1, warm_up_s=2.0)
+        return await timed(model, ROWS, (1, 2), box_s=10.0, warm_up_s=10.0, clock=clock)
+
+    assert ({1: pytest.approx(0.1), 2: pytest.approx(0.2)}, "") == run(scenario())
+
+
 def test_a_slow_first_call_leaves_all_the_time_for_the_others() -> None:
     """A model that imports or compiles on its first call is known as well as any other."""
     seconds, trouble, took = trial_of(Model(1e-3, 1e-5, warm_up_s=0.9 * WARM_UP_S))
