@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("salver.cluster")
 
-LOOK_EVERY_S = 1.0  # at the state of the deployments, for /-/readyz
+# At the state of the deployments, for /-/readyz. Ray takes some 50 ms of CPU to tell it.
+LOOK_EVERY_S = 5.0
+LOOK_SOON_S = 0.5  # while they are not ready
 DESCRIBE_TIMEOUT_S = 5.0
 DESCRIBE_EVERY_S = 10.0
 
@@ -111,7 +113,7 @@ class Ingress:
                 self._state = described(self._service, deployments, self._said)
             except Exception:
                 log.exception("The state of the deployments cannot be read; it is tried again.")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S if self._state["ready"] else LOOK_SOON_S)
 
     async def _ask_for(self, name: str) -> None:
         """What one replica says of itself; its version and examples are those of all.

@@ -72,12 +72,12 @@ def deployed(
     with connected(cluster):
         from ray import serve as ray_serve
 
-        from salver.cluster.serve import build, http_options
+        from salver.cluster.serve import NO_ACCESS_LOG, build, http_options
 
         deployments = service.deployments.values()
         in_force = [one.with_options(assignment.options_of(one)) for one in deployments]
         application = build(assignment.as_json())  # refuses what Ray cannot honour
-        ray_serve.start(http_options=http_options(settings, in_force))
+        ray_serve.start(http_options=http_options(settings, in_force), logging_config=NO_ACCESS_LOG)
         say(f"Deploying {', '.join(service.deployments)} ...")
         try:
             try:

@@ -20,6 +20,7 @@ from salver.cluster.connection import APPLICATION
 from salver.cluster.replica import Assignment
 from salver.cluster.serve import (
     IMPORT_PATH,
+    NO_ACCESS_LOG,
     actor_options,
     http_options,
     ingress_options,
@@ -79,6 +80,7 @@ def serve_config(
     return {
         "proxy_location": "EveryNode",
         "http_options": http_options(settings, deployments),
+        "logging_config": NO_ACCESS_LOG,
         "applications": [
             {
                 "name": APPLICATION,

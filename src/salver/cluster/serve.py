@@ -29,6 +29,8 @@ INGRESS_ONGOING = 1000  # requests that wait in it; those that are too many are 
 MIN_ONGOING = 128  # where batches are chosen in the replica: enough for two of 64 rows
 MAX_QUEUED = 1024  # per ingress replica; Ray's default has no bound
 SURGE = 100  # Ray's default stops old replicas before new ones have started
+NO_ACCESS_LOG = {"enable_access_log": False}  # a line for each hop of each request is not free
+QUIET = {**NO_ACCESS_LOG, "log_level": "WARNING"}  # of replicas: their lines are made at this level
 BATCH = 8  # requests that a replica should hold where nothing else is said: one usual batch
 
 # Options that Ray knows by the same name; null leaves them to Ray.
@@ -111,6 +113,7 @@ def ingress_options() -> dict[str, Any]:
         "num_replicas": INGRESS_REPLICAS,
         "max_ongoing_requests": INGRESS_ONGOING,
         "max_surge_percent": SURGE,
+        "logging_config": QUIET,
         "ray_actor_options": {"num_cpus": 0},  # it waits for models; they are given the cores
     }
 
@@ -148,6 +151,7 @@ def serve_options(deployment: Deployment) -> dict[str, Any]:
         "max_surge_percent": SURGE
         if options.max_surge_percent is None
         else options.max_surge_percent,
+        "logging_config": QUIET,
         "ray_actor_options": actor_options(options),
         **{name: value for name, value in given.items() if value is not None},
     }

@@ -34,6 +34,7 @@ def test_defaults_are_bounded_and_leave_no_gap():
         "max_ongoing_requests": 128,
         "max_queued_requests": 1024,
         "max_surge_percent": 100,
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
         "ray_actor_options": {"num_cpus": 1.0, "num_gpus": 0},
     } == options()
 
