@@ -28,8 +28,8 @@ evaluate: $(READY)  ## Evaluate the best run (on DATASET=path); ends with one JS
 test: $(READY)  ## All tests
 	$(BIN)/python -m pytest
 
-test-cluster: $(READY)  ## The tests that start Ray, some six minutes
-	$(BIN)/python -m pytest -m cluster tests/on_ray
+test-cluster: $(READY)  ## All tests on Ray, the long ones too; some 15 minutes
+	$(BIN)/python -m pytest -m 'cluster or not cluster' tests/on_ray tests/contract
 
 check: $(READY)  ## Format, lint, import contracts, types
 	$(BIN)/ruff format --check .

@@ -82,6 +82,16 @@ def test_the_curl_example_gives_the_answer_shown(address):
     assert json.loads(block("json", "results")) == json.loads(answer)
 
 
+def test_the_client_of_the_readme_is_answered(folder, address):
+    """As the curl example is."""
+    code = block("python", "salver.client").replace("http://127.0.0.1:8000", address)
+    code = code.replace(
+        'client.predict({"title": "Text to text"})',
+        'print(client.predict({"title": "Text to text"}))',
+    )
+    assert "language" in run_python(folder, code)
+
+
 def test_the_offline_command_writes_a_result_per_row(folder):
     """`salver predict` of the README writes the input's columns and the results."""
     salver(folder, *shlex.split(block("bash", "salver predict"))[1:], "--format", "jsonl")

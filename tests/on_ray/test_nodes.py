@@ -47,6 +47,7 @@ def wait_for_ingress(address: str) -> None:
     raise AssertionError(state)
 
 
+@pytest.mark.cluster
 def test_a_node_that_ends_fails_no_request(cluster):
     """Its replicas are started on another one, and what they held is asked again."""
     port = free_port()

@@ -11,6 +11,7 @@ from on_ray import served as services
 from on_ray.ray_service import salver
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("target", "deployment"), [("served:plain", "Tagger"), ("served:composed", "triage")]
 )

@@ -8,6 +8,8 @@ import threading
 import time
 from collections import Counter
 
+import pytest
+
 from on_ray.ray_service import RayService, salver, served
 
 OPTIONS = (
@@ -35,6 +37,7 @@ def ask_at_rate(service: RayService, begun: float, codes: Counter[int]) -> None:
                 pool.submit(lambda: codes.update([service.ask("/predict/", {"text": "x"})[0]]))
 
 
+@pytest.mark.cluster
 def test_replicas_go_up_and_down_as_simulated(tmp_path):
     """The number that Ray wants is within one of the simulated one, three seconds allowed."""
     trace = tmp_path / "trace.csv"

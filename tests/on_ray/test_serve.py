@@ -173,6 +173,7 @@ def test_ten_of_ten_killed_model_replicas_fail_no_request():
     assert [[]] * 10 == failed
 
 
+@pytest.mark.cluster
 def test_a_killed_ingress_replica_fails_what_it_held_and_the_client_asks_again():
     """At most one request for each who waited; none for those who use Salver's client."""
     ingress = "ServeReplica:salver:salver-ingress"
@@ -186,6 +187,7 @@ def test_a_killed_ingress_replica_fails_what_it_held_and_the_client_asks_again()
         assert len(answers) > 100
 
 
+@pytest.mark.cluster
 def test_deploying_again_updates_in_place_without_a_failed_request():
     """Another configuration for the model, under load."""
     with served("served:slow") as running, Load(running) as load:
