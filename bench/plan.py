@@ -166,7 +166,10 @@ class Plan:
             ]
             if number % 2 == 0:
                 visits.reverse()
-            quick = tuple(v for v in visits if v.system.cost_s < SLOW_START_S)
+            # Those that were asked for are compared with each other: side by side, however slow.
+            quick = tuple(
+                v for v in visits if v.system.cost_s < SLOW_START_S or v.system.on_request
+            )
             steps: list[Step] = [v for v in visits if v not in quick]
             if quick:
                 steps.append(Together(quick, plan.turns))
