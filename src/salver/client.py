@@ -117,6 +117,8 @@ class Client:
             response = self._pool.request("POST", url, body=body)
         except urllib3.exceptions.ReadTimeoutError as error:
             raise DeadlineExceeded(f"{url} did not answer within {self._timeout_s:g} s.") from error
+        except (urllib3.exceptions.LocationValueError, urllib3.exceptions.SSLError) as error:
+            raise SalverError(f"{url} cannot be asked: {error}") from error
         except urllib3.exceptions.HTTPError as error:
             raise NotReady(f"{url} cannot be reached: {error}", 0) from error
         said = _decoded(response.data)
@@ -136,11 +138,12 @@ def _decoded(body: bytes) -> dict[str, Any]:
 def _error(said: Mapping[str, Any], response: urllib3.BaseHTTPResponse, url: str) -> SalverError:
     """What the service said, or what stands between: a proxy that lost it, another server."""
     error = said.get("error")
-    retry_after_s = int(response.headers.get("retry-after", 0))
+    told = response.headers.get("retry-after", "")
+    retry_after_s = int(told) if told.isdecimal() else 0  # others may give a date
     if isinstance(error, dict) and class_of(str(error.get("code"))) is not None:
         return error_of(
             error["code"],
-            error["message"],
+            str(error.get("message", "")),
             retry_after_s=retry_after_s,
             problems=error.get("problems", ()),
         )

@@ -369,10 +369,10 @@ def error_of(
         problems: Of errors that have them.
     """
     kind = class_of(code) or SalverError
-    if issubclass(kind, InvalidInput):
-        return kind(message, problems)
-    if issubclass(kind, NotReady | QueueFull):
-        return kind(message, 1 if retry_after_s is None else retry_after_s)
-    if issubclass(kind, UnknownOption | InvalidOption | MissingExtra):  # made of other things
-        return ConfigError(message)
-    return kind(message)
+    error = kind.__new__(kind)  # some are made of other things than their message
+    SalverError.__init__(error, message)
+    if isinstance(error, InvalidInput):
+        error.problems = list(problems)
+    if isinstance(error, NotReady | QueueFull):
+        error.retry_after_s = 1 if retry_after_s is None else retry_after_s
+    return error

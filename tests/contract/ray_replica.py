@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import itertools
 import sys
@@ -82,4 +81,8 @@ def _connect() -> None:
 
     if not ray.is_initialized():
         _cluster.enter_context(connected(Cluster()))
-        atexit.register(_cluster.close)
+
+
+def disconnect() -> None:
+    """Ends the cluster, if there is one."""
+    _cluster.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import replica_models
 import uvloop
-from ray_replica import RayReplica
+from ray_replica import RayReplica, disconnect
 from replica_models import RAISES
 
 from salver import Checkpoint
@@ -96,6 +96,13 @@ class Running:
     def close(self) -> None:
         self._runner.run(self._replica.stop())
         self._runner.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Ends with the last test of this module."""
+    yield
+    disconnect()
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -13,7 +13,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from on_ray.ray_service import HERE, RayService, environment, free_port, salver
-from on_ray.test_serve import Load
+from on_ray.test_recovery import Load
 
 # Only workers have what models ask for; the ingress, which asks for nothing, is there before them.
 PLACED = "ray_actor_options={resources: {model: 1}}"

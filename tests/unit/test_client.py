@@ -89,6 +89,7 @@ def test_one_row_has_one_answer_and_a_list_has_a_list(clock):
         (502, b"<html>", {}),
         (503, {"error": {"code": "too_many_connections", "message": "said"}}, {}),
         error(503, "not_ready"),
+        (503, b"", {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}),
     ],
 )
 def test_what_was_lost_on_the_way_is_asked_again(clock, lost):
@@ -146,6 +147,13 @@ def test_what_would_not_change_is_not_asked_again(clock, answer, kind):
     with scripted(answer) as (url, asked), Client(url) as client, pytest.raises(kind):
         client.predict({"text": "a"})
     assert 1 == len(asked)
+
+
+def test_a_url_that_is_none_is_told_at_once(clock):
+    """It would not become one."""
+    with Client("http://") as client, pytest.raises(SalverError, match="cannot be asked"):
+        client.predict({"text": "a"})
+    assert 0 == clock.now
 
 
 def test_no_service_is_a_clear_error(clock):

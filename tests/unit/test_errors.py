@@ -14,6 +14,7 @@ from salver.errors import (
     QueueFull,
     SalverError,
     UnknownOption,
+    error_of,
     nearest,
 )
 
@@ -99,3 +100,16 @@ def test_errors_hold_what_their_handlers_need():
     assert QueueFull("m", 7).retry_after_s == 7
     assert NotReady("m").retry_after_s == 1
     assert DeadlineExceeded("m").retry_after_s is None
+
+
+def test_an_error_is_made_again_from_what_was_said_of_it():
+    """Also one that is made of other things than its message."""
+    from salver.online.refusals import BodyTooLarge
+
+    again = error_of("body_too_large", "too large", retry_after_s=3)
+    assert (BodyTooLarge, "too large", 413) == (type(again), again.message, again.status)
+    full = error_of("queue_full", "full", retry_after_s=3)
+    assert (QueueFull, 3) == (type(full), full.retry_after_s)
+    wrong = error_of("invalid_input", "wrong", problems=[{"path": ["a"]}])
+    assert (InvalidInput, [{"path": ["a"]}]) == (type(wrong), wrong.problems)
+    assert SalverError is type(error_of("of_another_version", "what"))

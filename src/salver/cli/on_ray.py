@@ -84,7 +84,8 @@ def build(  # noqa: PLR0913 - one for each option
     salver build service:service --kubernetes --image IMAGE -o rayservice.yaml
     salver build service:service --kubernetes --image IMAGE --predict IN OUT -o rayjob.yaml
 
-    Checkpoints are pinned to the versions they have now. An API key is never written: the replicas
+    Checkpoints are pinned to the versions they have now (a RayJob resolves them when it runs, and
+    needs a volume where IN and OUT are). An API key is never written: the replicas
     read SALVER_API_KEY (on Kubernetes from the secret salver, key api-key).
     """
     from salver.cluster import beforehand

@@ -25,7 +25,7 @@ from salver.cluster.replica import Assignment, ClusterReplica
 from salver.cluster.serve import actor_options
 from salver.definition import Deployment
 from salver.engine.capabilities import check_rules
-from salver.errors import ClusterError, SalverError
+from salver.errors import ClusterError, ConfigError, SalverError
 from salver.offline.job import Begun, JobOptions, begun, begun_batch_size, full_plan
 from salver.offline.readers import open_reader
 from salver.offline.results import Results, batches
@@ -94,6 +94,11 @@ class ChunkSource(Datasource):  # type: ignore[misc]
         super().__init__()
         self._reading = reading
         self._size = size
+
+    @property
+    def supports_distributed_reads(self) -> bool:
+        """False: the input is that of the machine which has fingerprinted it."""
+        return False
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes, roughly."""
@@ -267,7 +272,11 @@ def _dataset(
 
 
 def resources_of(deployment: Deployment, assignment: Assignment) -> dict[str, Any]:
-    """What one actor asks of the cluster: room for every model that it loads."""
+    """What one actor asks of the cluster: room for every model that it loads.
+
+    Raises:
+        ConfigError: If two models ask for what one actor cannot have.
+    """
     total: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0}
     for one in Service(deployment).deployments.values():
         if one.is_composed:
@@ -275,9 +284,14 @@ def resources_of(deployment: Deployment, assignment: Assignment) -> dict[str, An
         for name, value in actor_options(assignment.options_of(one)).items():
             if isinstance(value, int | float):
                 total[name] = total.get(name, 0) + value
-            elif isinstance(value, dict):
+            elif name == "resources":
                 before = total.setdefault(name, {})
                 total[name] = {**before, **{k: before.get(k, 0) + v for k, v in value.items()}}
+            elif total.get(name, value) != value:
+                raise ConfigError(
+                    f"{deployment.name} cannot run as one actor: {name} of its models is "
+                    f"{total[name]!r} and {value!r}. Give them the same."
+                )
             else:
                 total[name] = value
     return total

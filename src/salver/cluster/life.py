@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from salver.cluster.connection import APPLICATION, INGRESS, Cluster, connected, 
 from salver.cluster.replica import Assignment
 from salver.engine.resolution import resolve_all
 from salver.errors import ClusterError
+from salver.options import ServerSettings
 from salver.predictions import job_options
 from salver.service import Service
 from salver.session import Configuration
@@ -30,6 +32,7 @@ Say = Callable[[str], None]
 
 READY_WITHIN_S = 30.0  # after Ray has said that it runs
 REASON_LINES = 12
+HOST_NOT_ALLOWED = 421
 
 
 def assignment_of(
@@ -69,27 +72,33 @@ def deployed(
     say(f"Resolving {', '.join(service.deployments)} ...")
     assignment = assignment_of(service, target, overrides, cluster)
     say("Starting Ray ..." if cluster.is_ours else f"Connecting to {cluster.address} ...")
-    with connected(cluster):
+    with connected(cluster) as ray:
         from ray import serve as ray_serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
 
-        from salver.cluster.serve import NO_ACCESS_LOG, build, http_options
+        from salver.cluster.serve import NO_ACCESS_LOG, application_cpus, build, http_options
 
         deployments = service.deployments.values()
         in_force = [one.with_options(assignment.options_of(one)) for one in deployments]
         application = build(assignment.as_json())  # refuses what Ray cannot honour
+        if cluster.is_ours:
+            _refuse_too_much(ray.cluster_resources().get("CPU", 0), application_cpus(in_force))
         ray_serve.start(http_options=http_options(settings, in_force), logging_config=NO_ACCESS_LOG)
+        settings = _as_it_listens(settings)
+        settings.refuse_exposure()
         say(f"Deploying {', '.join(service.deployments)} ...")
         try:
             try:
                 ray_serve.run(application, name=APPLICATION, route_prefix="/")
-            except RuntimeError as error:
+            except (RuntimeError, RayServeException, RayError) as error:
                 raise ClusterError(_reasons(ray_serve, error)) from error
-            url = f"http://{settings.host}:{settings.port}"
             if cluster.is_ours:
-                _wait_until_ready(f"http://127.0.0.1:{settings.port}")
-            yield url
+                _wait_until_ready(settings.host, settings.port)
+            yield _url(settings.host, settings.port)
         finally:
             if cluster.is_ours:
+                _drain(ray_serve)
                 ray_serve.shutdown()
 
 
@@ -195,7 +204,10 @@ def shutdown(address: str) -> bool:
 
         if APPLICATION not in ray_serve.status().applications:
             return False
-        ray_serve.delete(APPLICATION)
+        try:
+            ray_serve.delete(APPLICATION)
+        except TimeoutError as error:
+            raise ClusterError(f"The service is ending, but has not ended yet: {error}") from error
         return True
 
 
@@ -224,7 +236,7 @@ def status(address: str) -> dict[str, Any] | None:
                     "status": str(one.status.value),
                     "message": one.message,
                     "replica_states": {str(s): n for s, n in one.replica_states.items()},
-                    **({} if name == INGRESS else _together(name, asked)),
+                    **({} if name == INGRESS or not asked else _together(name, asked)),
                 }
                 for name, one in application.deployments.items()
             },
@@ -287,13 +299,49 @@ def _everywhere(path: str) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
-def _wait_until_ready(url: str) -> None:
+def _as_it_listens(settings: ServerSettings) -> ServerSettings:
+    """Where Ray Serve ran before, it keeps its own host and port, whatever it is told."""
+    from ray.serve.context import _get_global_client
+
+    options = _get_global_client().http_config
+    in_force = {"host": options.host or settings.host, "port": options.port}
+    return settings.replace(in_force, "the server options of Ray Serve")
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _refuse_too_much(cores: float, wanted: float) -> None:
+    """Ray would wait for more cores for ever, and a machine does not get any."""
+    if wanted > cores:
+        raise ClusterError(
+            f"The models ask for {wanted:g} cores together, and this machine gives Ray {cores:g}. "
+            "Give them less, for example --set num_cpus=0.5, or use a larger cluster (--address)."
+        )
+
+
+def _drain(ray_serve: Any) -> None:
+    """Ends the replicas when they have answered; the proxies, which hold the sockets, go on."""
+    with contextlib.suppress(TimeoutError):
+        ray_serve.delete(APPLICATION)
+
+
+def _wait_until_ready(host: str, port: int) -> None:
     """Ray says that it runs a moment before the face has seen that."""
+    url = f"{_url('127.0.0.1' if host == '0.0.0.0' else host, port)}/-/readyz"
     end = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/readyz", timeout=5):
-            return
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code == HOST_NOT_ALLOWED:  # it has other names, but it answers
+                return
+        except OSError:
+            pass  # nobody listens yet
         time.sleep(0.1)
+    raise ClusterError(f"{url} was not ready {READY_WITHIN_S:g} s after Ray had deployed it.")
 
 
 def _reasons(ray_serve: Any, error: Exception) -> str:

@@ -120,6 +120,8 @@ def ray_job(
 ) -> dict[str, Any]:
     """A KubeRay RayJob for an offline run, after which the cluster ends.
 
+    References to checkpoints are resolved when it runs.
+
     Args:
         service: What is run.
         assignment: As resolved on this machine.
@@ -131,6 +133,9 @@ def ray_job(
     command = ["salver", "predict", assignment.target, *paths, "--engine", "ray"]
     command += ["--address", "auto", "--deployment", chosen.name, "--resume"]
     used = [one for one in _in_force(service, assignment) if one.name in _needed(chosen)]
+    for one in used:
+        for option, value in assignment.overrides.get(one.name, {}).items():
+            command += ["--set", f"{one.name}.{option}={json.dumps(value)}"]  # JSON is YAML too
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

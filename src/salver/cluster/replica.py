@@ -170,7 +170,8 @@ class ClusterReplica:
             outcomes = await handle.ask(batch, timeout_s)
         except SalverError as error:
             return Refusal.of(error)
-        self._answers += 1
+        if any(outcome.failure is None for outcome in outcomes):
+            self._answers += 1
         return outcomes
 
     async def check_health(self) -> None:

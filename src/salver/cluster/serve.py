@@ -166,6 +166,19 @@ def actor_options(options: DeploymentOptions) -> dict[str, Any]:
     }
 
 
+def application_cpus(deployments: Iterable[Deployment]) -> float:
+    """Cores that the fewest replicas of all models ask for; the face asks for none."""
+    total = 0.0
+    for one in deployments:
+        if not one.is_composed:
+            options = serve_options(one)
+            config = options.get("autoscaling_config", {})
+            # Scaled to zero, the first request still needs one.
+            least = options.get("num_replicas") if not config else config.get("min_replicas", 1)
+            total += max(1, int(least or 1)) * options["ray_actor_options"]["num_cpus"]
+    return total
+
+
 def _count(deployment: Deployment) -> dict[str, Any]:
     """A number of replicas, or what Ray is to scale by."""
     options, name = deployment.options, deployment.name

@@ -50,10 +50,8 @@ def _model(deployment: Any, said: Mapping[str, Any]) -> dict[str, Any]:
     asleep = deployment is not None and not replicas and deployment.status == "HEALTHY"
     ready = counts.get("RUNNING", 0) > 0 or asleep
     own = {key: value for key, value in said.items() if key not in _OF_A_REPLICA}
-    message = "" if deployment is None else deployment.message
     return {
         "ready": ready,
         "replicas": replicas,
-        **({"message": message} if message else {}),
         **own,
     }

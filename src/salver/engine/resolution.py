@@ -16,7 +16,7 @@ from typing import Any
 
 from salver.definition import Deployment
 from salver.engine.loading import Resolved, references
-from salver.errors import CheckpointError, TrackingError, class_of
+from salver.errors import CheckpointError, TrackingError, class_of, error_of
 from salver.models.reference import CheckpointReference, checkpoint
 from salver.settings import child_environment
 
@@ -126,4 +126,4 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" not in answer:
         return answer
     code, message = answer["error"]["code"], answer["error"]["message"]
-    raise (class_of(code) or TrackingError)(message)
+    raise error_of(code, message) if class_of(code) else TrackingError(message)

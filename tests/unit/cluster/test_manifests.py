@@ -117,7 +117,7 @@ def test_a_ray_job_predicts_a_file_and_ends():
     assert job["spec"]["shutdownAfterJobFinishes"]
     assert (
         "salver predict service:service 's3://bucket/it'\"'\"'s rows.parquet' /out --engine ray "
-        "--address auto --deployment both --resume"
+        "--address auto --deployment both --resume --set First.num_replicas=3"
     ) == job["spec"]["entrypoint"]
     (workers,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     (container,) = workers["template"]["spec"]["containers"]

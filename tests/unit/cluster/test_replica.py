@@ -167,6 +167,19 @@ def test_a_healthy_model_passes_and_a_broken_one_does_not(target):
     with_replica(target, scenario)
 
 
+def test_failures_do_not_pass_for_answers(target):
+    """A model that fails every row under traffic is found all the same."""
+
+    async def scenario(replica):
+        await replica.ask(rows("break"), 10)
+        await replica.check_health()
+        await replica.ask(rows("fails"), 10)
+        with pytest.raises(ReplicaError, match="golden example"):
+            await replica.check_health()
+
+    with_replica(target, scenario)
+
+
 def test_before_it_has_started_it_is_not_ready(target):
     """Neither asked nor healthy, and nothing hangs."""
 

@@ -7,7 +7,13 @@ from pydantic import BaseModel
 from ray import serve
 
 from salver import deployment
-from salver.cluster.serve import ModelReplica, http_options, ingress_options, serve_options
+from salver.cluster.serve import (
+    ModelReplica,
+    application_cpus,
+    http_options,
+    ingress_options,
+    serve_options,
+)
 from salver.errors import ConfigError, UnknownOption
 from salver.options import ServerSettings
 
@@ -111,6 +117,17 @@ def test_the_face_has_two_replicas_and_takes_no_core():
     assert 2 == found["num_replicas"]
     assert 100 == found["max_surge_percent"]
     assert {"num_cpus": 0} == found["ray_actor_options"]
+
+
+def test_the_cores_of_all_models_are_counted():
+    """What the fewest replicas ask for; one that sleeps needs room to wake."""
+    scaled = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4}, "num_cpus": 0.5}
+    models = [
+        Model.options(num_replicas=3).bind(),
+        Model.options(**scaled).bind(),
+        Model.options(num_replicas="auto").bind(),
+    ]
+    assert 3 + 0.5 + 1 == application_cpus(models)
 
 
 def test_rays_proxy_waits_longer_than_the_face():
