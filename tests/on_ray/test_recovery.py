@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -111,14 +112,20 @@ def test_a_killed_ingress_replica_fails_what_it_held_and_the_client_asks_again()
 @pytest.mark.cluster
 def test_deploying_again_updates_in_place_without_a_failed_request():
     """Another configuration for the model, under load."""
+
+    def versions() -> list[str]:
+        state = json.loads(salver("status", "--json").stdout)
+        found: list[str] = state["deployments"]["Tagger"]["versions"]
+        return found
+
     with served("served:slow") as running, Load(running) as load:
-        time.sleep(1)
+        (before,) = versions()
         again = salver(
             "serve", "served:slow", "--engine", "ray", "--address", "auto",
             "--port", str(running.port), "--set", "user_config={delay_s: 0.01}",
         )  # fmt: skip
         assert 0 == again.returncode, again.stderr
-        time.sleep(1)
+        wait_until(lambda: versions() and before not in versions(), "another version")
     assert {200} == set(load.answers)
 
 

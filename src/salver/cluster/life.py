@@ -177,11 +177,15 @@ def predict_files(
         given["optimize_for"] = "throughput"  # nobody waits for a single row of a file
     assignment = assignment_of(service, target, overrides, cluster)
     require_ray(on_loopback=cluster.is_ours)
-    with connected(cluster):
-        from salver.cluster.data import run_files
+    with connected(cluster) as ray:
+        from salver.cluster.data import resources_of, run_files
 
+        served = chosen.with_options(assignment.options_of(chosen))
+        if cluster.is_ours:
+            wanted = resources_of(served, assignment)["num_cpus"]
+            _refuse_too_much(ray.cluster_resources().get("CPU", 0), wanted)
         return run_files(
-            chosen.with_options(assignment.options_of(chosen)),
+            served,
             assignment,
             input=_everywhere(paths[0]),
             output=paths[1],
