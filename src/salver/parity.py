@@ -151,7 +151,7 @@ def _on_ray(
     def silent(_text: str) -> None:
         """Ray's own progress is enough."""
 
-    settings = replace(configuration, server={"port": life.free_port()})
+    settings = replace(configuration, server={"port": 0})
     with life.deployed(service, target, settings, silent, Cluster()) as url:
         over_http = _over_http(url, service, deployment, rows)
 

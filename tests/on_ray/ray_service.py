@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -70,13 +69,6 @@ def _decoded(body: bytes) -> Any:
         return body.decode()
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
-
-
 def environment() -> dict[str, str]:
     """Of commands: modules of this folder are found."""
     paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
@@ -99,10 +91,9 @@ def salver(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess
 @contextlib.contextmanager
 def served(target: str, *arguments: str) -> Iterator[RayService]:
     """Serves until the end of the block; then nothing of it is left."""
-    port = free_port()
     command = [sys.executable, "-m", "salver.cli", "serve", target, "--engine", "ray"]
     process = subprocess.Popen(
-        [*command, "--port", str(port), *arguments],
+        [*command, "--port", "0", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -115,6 +106,7 @@ def served(target: str, *arguments: str) -> Iterator[RayService]:
         for line in process.stderr:
             said.append(line)
             if line.startswith("Ready."):
+                port = int(line.removesuffix("/docs\n").rpartition(":")[2])
                 break
         else:
             raise AssertionError(f"it ended with {process.wait()}: {''.join(said)[-3000:]}")

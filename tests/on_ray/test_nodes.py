@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from on_ray.ray_service import HERE, RayService, environment, free_port, salver
+from on_ray.ray_service import HERE, RayService, environment, salver
 from on_ray.test_recovery import Load
 
 # Only workers have what models ask for; the ingress, which asks for nothing, is there before them.
+PORT = 29_999  # none that Ray gives workers, or a system outgoing connections
 PLACED = "ray_actor_options={resources: {model: 1}}"
 
 
@@ -42,7 +43,8 @@ def wait_for_ingress(address: str) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         state = json.loads(salver("status", "--json", "--address", address).stdout)
-        if state and state["deployments"]["salver-ingress"]["replica_states"] == {"RUNNING": 2}:
+        ingress = state["deployments"].get("salver-ingress") if state else None
+        if ingress and ingress["replica_states"] == {"RUNNING": 2}:
             return
     raise AssertionError(state)
 
@@ -50,8 +52,7 @@ def wait_for_ingress(address: str) -> None:
 @pytest.mark.cluster
 def test_a_node_that_ends_fails_no_request(cluster):
     """Its replicas are started on another one, and what they held is asked again."""
-    port = free_port()
-    start_serve(cluster.address, port)
+    start_serve(cluster.address, PORT)
     command = [sys.executable, "-m", "salver.cli", "serve", "served:slow", "--engine", "ray"]
     deploying = subprocess.Popen(
         [*command, "--address", cluster.address, "--working-dir", str(HERE), "--set", PLACED],
@@ -62,7 +63,7 @@ def test_a_node_that_ends_fails_no_request(cluster):
     _, said = deploying.communicate(timeout=120)
     assert 0 == deploying.returncode, said
 
-    with Load(RayService(deploying, port)) as load:
+    with Load(RayService(deploying, PORT)) as load:
         time.sleep(3)
         for worker in workers[:2]:  # at least one of the two holds a replica
             cluster.remove_node(worker, allow_graceful=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterator
 
 import psutil
@@ -106,3 +107,13 @@ def test_a_model_that_cannot_be_loaded_is_a_clear_error(tmp_path):
     assert 1 == ended.returncode
     assert "no weights here" in ended.stderr
     assert "Traceback" not in ended.stderr.split("no weights here")[-1]
+
+
+def test_a_busy_port_is_named_before_ray_is_started():
+    """With what to do, as without Ray."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        ended = salver("serve", "served:plain", "--engine", "ray", "--port", port)
+    assert 1 == ended.returncode
+    assert f"Cannot listen on 127.0.0.1 port {port}" in ended.stderr
+    assert "Starting Ray" not in ended.stderr

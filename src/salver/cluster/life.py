@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -22,6 +22,7 @@ from salver.cluster.connection import APPLICATION, INGRESS, Cluster, connected, 
 from salver.cluster.replica import Assignment
 from salver.engine.resolution import resolve_all
 from salver.errors import ClusterError
+from salver.online.http import bind
 from salver.options import ServerSettings
 from salver.predictions import job_options
 from salver.service import Service
@@ -32,6 +33,9 @@ Say = Callable[[str], None]
 
 READY_WITHIN_S = 30.0  # after Ray has said that it runs
 REASON_LINES = 12
+# Above the ports that Ray gives its workers, below those that systems give outgoing connections:
+# what is free there stays free while Ray starts.
+FREE_PORTS = range(20_000, 32_000)
 HOST_NOT_ALLOWED = 421
 
 
@@ -66,8 +70,8 @@ def deployed(
     """
     overrides = configuration.overrides(service)
     settings = configuration.settings(overrides)
-    if not settings.port:
-        settings = settings.replace({"port": free_port()}, "the server options")
+    if cluster.is_ours or not settings.port:
+        settings = settings.replace({"port": _port_for(settings)}, "the server options")
     overrides.server |= configuration.server
     say(f"Resolving {', '.join(service.deployments)} ...")
     assignment = assignment_of(service, target, overrides, cluster)
@@ -84,7 +88,11 @@ def deployed(
         application = build(assignment.as_json())  # refuses what Ray cannot honour
         if cluster.is_ours:
             _refuse_too_much(ray.cluster_resources().get("CPU", 0), application_cpus(in_force))
-        ray_serve.start(http_options=http_options(settings, in_force), logging_config=NO_ACCESS_LOG)
+        options = http_options(settings, in_force)
+        try:
+            ray_serve.start(http_options=options, logging_config=NO_ACCESS_LOG)
+        except (RuntimeError, RayServeException, RayError) as error:
+            raise ClusterError(f"Ray Serve did not start: {_last_lines(str(error))}") from error
         settings = _as_it_listens(settings)
         settings.refuse_exposure()
         say(f"Deploying {', '.join(service.deployments)} ...")
@@ -286,11 +294,22 @@ def _together(name: str, asked: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
+def _port_for(settings: ServerSettings) -> int:
+    """A TCP port that nobody listens on: the one that is asked for, or any.
+
+    Raises:
+        ClusterError: If it is in use; Ray would say so after seconds, with a traceback.
+    """
+    wanted = [settings.port] if settings.port else random.sample(FREE_PORTS, 100)
+    reasons = []
+    for port in wanted:
+        try:
+            bind(settings.host, port).close()
+        except OSError as error:
+            reasons.append(error.strerror or str(error))
+        else:
+            return port
+    raise ClusterError(reasons[-1])
 
 
 def _interrupt(_number: int, _frame: object) -> None:

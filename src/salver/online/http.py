@@ -25,7 +25,7 @@ from salver.online.http_lane import Lane, Lanes
 from salver.online.http_protocol import HttpProtocol
 from salver.online.http_rules import Hosts, HttpLimits, host_names
 
-__all__ = ["HttpLimits", "HttpServer", "make_server"]
+__all__ = ["HttpLimits", "HttpServer", "bind", "make_server"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class HttpServer:
             OSError: The address cannot be bound.
             ConfigError: The app failed to start.
         """
-        sock = self._sock or _bind(self._config.host, self._config.port)
+        sock = self._sock or bind(self._config.host, self._config.port)
         if not self._config.loaded:
             self._config.load()
         self._lifespan = self._config.lifespan_class(self._config)
@@ -205,7 +205,12 @@ def make_server(
     return HttpServer(config, limits, shared, sock, drain_s)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        OSError: If it cannot; its `strerror` says what to do.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
