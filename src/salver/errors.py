@@ -22,6 +22,7 @@
     │   └── ReplicaStartFailed
     ├── CheckpointError
     │   ├── CheckpointCorrupt
+    │   ├── CodeRefused
     │   └── UnsafePath
     ├── TrackingError
     │   ├── TrackingUnavailable
@@ -250,6 +251,12 @@ class UnsafePath(CheckpointError):
 
     code = "unsafe_path"
     status = 422
+
+
+class CodeRefused(CheckpointError):
+    """A model would run code when it is loaded, and nobody has allowed it."""
+
+    code = "code_refused"
 
 
 class TrackingError(SalverError):

@@ -75,6 +75,7 @@ _BOUNDS: dict[str, Bound] = {
     "health_check_timeout_s": _optional(_number(0, open_low=True)),
     "startup_timeout_s": _number(0, open_low=True),
     "policy": ("a policy", lambda _value: True),
+    "allow_code": _kind(bool, "true or false"),
     "examples": _kind(tuple, "a list of rows"),
     "host": _kind(str, "an address"),
     "port": _integer(0),
@@ -143,6 +144,8 @@ class DeploymentOptions:
         health_check_period_s: On Ray, seconds between two health checks of a replica.
         health_check_timeout_s: On Ray, seconds that one may take.
         startup_timeout_s: Seconds within which a replica must load and answer its examples.
+        allow_code: Whether a model that is served by its URI may run code when it is loaded, as
+            pickles do.
         policy: Business rules applied right after the model, on every path.
         examples: Golden examples: rows that a replica must answer before it is ready.
     """
@@ -168,6 +171,7 @@ class DeploymentOptions:
     health_check_period_s: float | None = None
     health_check_timeout_s: float | None = None
     startup_timeout_s: float = 300.0
+    allow_code: bool = False
     policy: Any = None
     examples: tuple[Any, ...] = ()
 

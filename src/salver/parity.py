@@ -18,9 +18,10 @@ import numpy as np
 import orjson
 
 from salver.definition import Deployment
-from salver.engine.loading import instantiate, load_service
+from salver.engine.loading import instantiate
 from salver.engine.local import LocalEngine
 from salver.engine.planning import DEFAULT_BATCH_SIZE
+from salver.engine.targets import load_service, pin
 from salver.errors import InputUnreadable
 from salver.lengths import Lengths
 from salver.models.checkpoint import Checkpoint
@@ -103,6 +104,7 @@ def compare(
     Raises:
         SalverError: If the service does not start or the rows cannot be read.
     """
+    target = pin(target)
     service = load_service(target)
     chosen = service.chosen(name)
     same = ("num_replicas=1", "batch_wait_timeout_s=0", "max_queued_requests=null")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -108,6 +109,29 @@ def _refusal(found: os.stat_result, is_last: bool, allow_hard_links: bool) -> st
     if found.st_nlink > 1 and not allow_hard_links:
         return f"is a hard link ({found.st_nlink} names for one file)"
     return None
+
+
+def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All files of a folder by their relative names, in no order.
+
+    Raises:
+        UnsafePath: For what is neither a file nor a folder, and for names that are refused.
+    """
+    with os.scandir(root) as entries:
+        for entry in entries:
+            name = prefix + entry.name
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                yield from walk(root / entry.name, name + "/")
+            elif not stat.S_ISREG(mode):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+                raise UnsafePath(
+                    f"{entry.path} is {kind}; a checkpoint holds regular files only. "
+                    "Put a copy of the file itself there."
+                )
+            else:
+                check_relative(name)
+                yield name, entry
 
 
 def open_regular(path: Path) -> BufferedReader:

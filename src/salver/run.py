@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from salver.engine import children, loading
+from salver.engine import children, targets
 from salver.engine.local import LocalEngine
 from salver.errors import ConfigError, NotReady
 from salver.service import Service
@@ -292,7 +292,7 @@ def _refuse_on_a_loop() -> None:
 
 
 def _refuse_while_loading() -> None:
-    if loading.is_loading():
+    if targets.is_loading():
         raise ConfigError(
             "The module of the service runs it while it is being imported. Put the call under "
             "`if __name__ == '__main__':`."

@@ -15,7 +15,17 @@ import click
 
 from salver import __version__
 from salver.cli import on_ray
-from salver.cli.shared import ADDRESS, CONFIG, ENGINE, EXAMPLE, SETS, TARGET, WORKING_DIR, say
+from salver.cli.shared import (
+    ADDRESS,
+    ALLOW_CODE,
+    CONFIG,
+    ENGINE,
+    EXAMPLE,
+    SETS,
+    TARGET,
+    WORKING_DIR,
+    say,
+)
 from salver.errors import SalverError
 
 
@@ -75,6 +85,7 @@ def main(log_level: str) -> None:
 @WORKING_DIR
 @CONFIG
 @SETS
+@ALLOW_CODE
 def serve(  # noqa: PLR0913 - one for each option
     target: str,
     host: str | None,
@@ -86,6 +97,7 @@ def serve(  # noqa: PLR0913 - one for each option
     working_dir: Path | None,
     config: Path | None,
     sets: tuple[str, ...],
+    allow_code: bool,
 ) -> None:
     """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains.
 
@@ -94,7 +106,7 @@ def serve(  # noqa: PLR0913 - one for each option
     """
     _refuse_ray_options(engine, address, working_dir)
     _prepare(engine, address, optimize_for)
-    from salver.engine.loading import load_service
+    from salver.engine.targets import load_service, pin
     from salver.run import serve_until_signalled
     from salver.session import Configuration
 
@@ -102,6 +114,8 @@ def serve(  # noqa: PLR0913 - one for each option
     server = {name: value for name, value in given.items() if value is not None}
     if optimize_for is not None:
         sets = (*sets, f"optimize_for={optimize_for}")
+    sets = (*sets, "allow_code=true") if allow_code else sets
+    target = pin(target)
     service = load_service(target)
     configuration = Configuration(config, sets, server)
     if engine == "ray":
@@ -140,6 +154,7 @@ def serve(  # noqa: PLR0913 - one for each option
 @WORKING_DIR
 @CONFIG
 @SETS
+@ALLOW_CODE
 def predict(  # noqa: PLR0913 - one for each option
     target: str,
     input: str,
@@ -150,6 +165,7 @@ def predict(  # noqa: PLR0913 - one for each option
     working_dir: Path | None,
     config: Path | None,
     sets: tuple[str, ...],
+    allow_code: bool,
     **options: Any,
 ) -> None:
     """Predicts every row of INPUT and writes OUTPUT, a folder.
@@ -160,7 +176,7 @@ def predict(  # noqa: PLR0913 - one for each option
     """
     _refuse_ray_options(engine, address, working_dir)
     _prepare(engine, address, "throughput")
-    from salver.engine.loading import load_service
+    from salver.engine.targets import load_service, pin
     from salver.run import predict_files
     from salver.session import Configuration
 
@@ -171,6 +187,8 @@ def predict(  # noqa: PLR0913 - one for each option
         from salver.cluster.connection import Cluster
 
         run = partial(life.predict_files, cluster=Cluster(address, working_dir))
+    sets = (*sets, "allow_code=true") if allow_code else sets
+    target = pin(target)
     manifest = run(
         load_service(target),
         target,
@@ -211,6 +229,7 @@ def best_run(experiment: str, metric: str, mode: Any, tracking_uri: str | None) 
 @ENGINE
 @CONFIG
 @SETS
+@ALLOW_CODE
 def parity(
     target: str,
     rows: str,
@@ -218,6 +237,7 @@ def parity(
     engine: str,
     config: Path | None,
     sets: tuple[str, ...],
+    allow_code: bool,
 ) -> None:
     """Compares the bare class, HTTP and the offline job on the same rows.
 
@@ -228,6 +248,7 @@ def parity(
     from salver.parity import compare
     from salver.session import Configuration
 
+    sets = (*sets, "allow_code=true") if allow_code else sets
     report = compare(target, rows, deployment, Configuration(config, sets), on_ray=engine == "ray")
     click.echo(report.text())
     if not report.equal:

@@ -89,7 +89,7 @@ def build(  # noqa: PLR0913 - one for each option
     read SALVER_API_KEY (on Kubernetes from the secret salver, key api-key).
     """
     from salver.cluster import beforehand
-    from salver.engine.loading import load_service
+    from salver.engine.targets import load_service, pin
     from salver.session import Configuration
 
     if kubernetes and not image:
@@ -98,6 +98,7 @@ def build(  # noqa: PLR0913 - one for each option
         raise click.UsageError("--predict makes a job for Kubernetes; say --kubernetes too.")
     given = {"host": host, "port": port, "insecure": insecure or None}
     server = {option: value for option, value in given.items() if value is not None}
+    target = pin(target)
     configuration, service = Configuration(config, sets, server), load_service(target)
     pods = {"name": name, "image": image, "memory": memory} if kubernetes else None
     if paths and pods:
@@ -142,9 +143,10 @@ def simulate(
     and Ray's own policy decides. Network and Ray's own cost of a request are left out.
     """
     from salver.cluster import beforehand
-    from salver.engine.loading import load_service
+    from salver.engine.targets import load_service, pin
     from salver.session import Configuration
 
+    target = pin(target)
     seconds = beforehand.simulate(
         load_service(target),
         target,

@@ -18,6 +18,11 @@ SETS = click.option(
     metavar="NAME=VALUE",
     help="Override one option, for example num_replicas=2 or Tagger.max_batch_size=16; the strongest.",
 )
+ALLOW_CODE = click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Let a model that is served by its URI run code when it is loaded, as pickles do.",
+)
 TARGET = click.argument("target", metavar="TARGET")
 ENGINE = click.option(
     "--engine",
@@ -39,7 +44,10 @@ RUNNING = click.option(
     "--address", default="auto", show_default=True, help="Ray cluster: auto, HOST:PORT or ray://..."
 )
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
-EXAMPLE = "\n\nTARGET is MODULE:NAME of a Service, for example service:service, or FILE.py:NAME."
+EXAMPLE = (
+    "\n\nTARGET is MODULE:NAME of a Service, for example service:service, or FILE.py:NAME. Or it "
+    "is a model: models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/NAME, or a path."
+)
 
 
 def say(text: str) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from salver.definition import Deployment
 from salver.engine.capabilities import NOT_OF_FUNCTIONS
-from salver.engine.loading import load_service
 from salver.engine.local import LocalEngine
 from salver.engine.resolution import on_this_machine
+from salver.engine.targets import load_service
 from salver.errors import (
     DeadlineExceeded,
     NotReady,

@@ -7,25 +7,26 @@ know where checkpoints come from, only the folders and digests they were resolve
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import json
+import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from salver.definition import Deployment
-from salver.errors import ConfigError, ReplicaStartFailed, TargetNotFound, nearest
+from salver.engine.samples import sample_rows
+from salver.errors import ConfigError, ReplicaStartFailed
 from salver.models.checkpoint import Checkpoint
+from salver.models.description import Description
 from salver.models.reference import CheckpointReference
+from salver.models.served import ServedModel
 from salver.pipeline import Pipeline
-from salver.service import Service
 from salver.types import Batch, Row
+
+log = logging.getLogger("salver.engine")
 
 TOKENIZER = "tokenizer.json"
 
@@ -45,81 +46,6 @@ class Loaded:
     pipeline: Pipeline
     examples: list[dict[str, Any]]
     tokenizer_file: str | None = None
-
-
-_is_loading = ContextVar("is_loading", default=False)
-
-
-def is_loading() -> bool:
-    """True while the module of a target is being imported by `load_service`."""
-    return _is_loading.get()
-
-
-def load_service(target: str) -> Service:
-    """The service at `module:attribute` or `path/to/file.py:attribute`.
-
-    Raises:
-        TargetNotFound: If there is no such module, file or attribute, or it is no service.
-    """
-    module_name, colon, attribute = target.rpartition(":")
-    if not colon or not module_name or not attribute:
-        raise TargetNotFound(
-            f"The target was given as {target!r}; it takes MODULE:NAME, for example service:service."
-        )
-    token = _is_loading.set(True)
-    try:
-        module = _import(module_name, target)
-    finally:
-        _is_loading.reset(token)
-    found = getattr(module, attribute, None)
-    if found is None:
-        raise TargetNotFound(
-            f"{module_name} has no {attribute!r}. {nearest(attribute, _services(module))}"
-        )
-    if isinstance(found, Deployment):
-        return Service(found)
-    if not isinstance(found, Service):
-        raise TargetNotFound(
-            f"{target} is a {type(found).__name__}; wanted a salver.Service or a deployment made "
-            "by bind(...)."
-        )
-    return found
-
-
-def _import(name: str, target: str) -> Any:
-    if name.endswith(".py"):
-        return _import_file(Path(name))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise  # the module exists, something it imports does not
-        raise TargetNotFound(
-            f"There is no module {error.name!r} for the target {target!r}. Run from the folder that "
-            "holds it, or install its package."
-        ) from None
-
-
-def _import_file(path: Path) -> Any:
-    # The name is made of the path, so that every process of a service agrees on it.
-    name = f"salver_target_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise TargetNotFound(f"There is no file {path}. Check the path of the target.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]  # or the next attempt would find half a module
-        raise
-    return module
-
-
-def _services(module: Any) -> list[str]:
-    return [n for n, v in vars(module).items() if isinstance(v, Service | Deployment)]
 
 
 def references(deployment: Deployment) -> dict[str, CheckpointReference]:
@@ -176,11 +102,31 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
         place: Checkpoint.open(Path(r["path"]), digest=r["digest"], source=r.get("source"))
         for place, r in resolved.items()
     }
+    refuse_code(deployment, resolved)
     model = instantiate(deployment, checkpoints)
     options = deployment.options
     pipeline = Pipeline(model, deployment.policies, options.batch_format, log)
     examples = _golden(deployment, pipeline, checkpoints)
     return Loaded(pipeline, examples, _tokenizer_file(model, checkpoints))
+
+
+def refuse_code(deployment: Deployment, resolved: Resolved) -> None:
+    """Refuses a model that would run code when it is loaded, unless its options allow that.
+
+    A class of the user's own loads as it likes.
+
+    Raises:
+        CodeRefused: Says what would run, and how to allow it.
+    """
+    if deployment.target is not ServedModel:
+        return
+    for one in resolved.values():
+        source = one.get("source") or one["path"]
+        found = Description.of(Checkpoint.look(one["path"], source))
+        if found.code and not deployment.options.allow_code:
+            raise found.refusal(deployment.name, source)
+        if found.code:
+            log.warning("%s runs code of %s: %s", deployment.name, source, "; ".join(found.code))
 
 
 def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -> Any:
@@ -235,7 +181,7 @@ def _golden(
         given += checkpoint.metadata.get("examples", [])
     examples = [_example(e) for e in given]
     if not examples:
-        return []
+        return _made_up(deployment, pipeline) if deployment.target is ServedModel else []
     rows = [row for row, _ in examples]
     batch = _checked(deployment, rows)
     said = pipeline.run_without_policies(batch)
@@ -254,6 +200,28 @@ def _golden(
             )
     decided = pipeline.run(batch)
     return [{"input": r, "output": decided[i].as_json()} for i, r in enumerate(rows)]
+
+
+def _made_up(deployment: Deployment, pipeline: Pipeline) -> list[dict[str, Any]]:
+    """An example for a model that came without one; nobody knows of its texts what fits.
+
+    Raises:
+        ReplicaStartFailed: If the model cannot take a row of numbers that fits its signature.
+    """
+    batch = sample_rows(deployment.schema, [], 1)
+    if batch is None:
+        return []
+    outcome = pipeline.run(batch)[0]
+    if outcome.failure is None:
+        row = dict(zip(deployment.schema.names, batch.rows[0], strict=True))
+        return [{"input": row, "output": outcome.as_json()}]
+    if all(field.dtype in ("int64", "float64", "bool") for field in batch.fields):
+        raise ReplicaStartFailed(
+            f"{deployment.name} failed on a row that fits its signature, {batch.rows[0]}: "
+            f"{outcome.failure.detail or outcome.failure.message}Log the model with the signature "
+            "of what it was trained on."
+        )
+    return []
 
 
 def _example(given: Any) -> tuple[dict[str, Any], Any]:

@@ -19,7 +19,7 @@ from salver.engine.capabilities import NOT_OF_FUNCTIONS, no_effect, refuse_unsup
 from salver.engine.composed import ComposedHandle
 from salver.engine.devices import devices, share_devices
 from salver.engine.dispatcher import Dispatcher
-from salver.engine.loading import Resolved, version_of
+from salver.engine.loading import Resolved, refuse_code, version_of
 from salver.engine.measuring import tried
 from salver.engine.metrics import EngineMetrics
 from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
@@ -134,6 +134,9 @@ class LocalEngine:
             self._resolved = dict(
                 await resolve_all(self._deployments.values()) if given is None else given
             )
+            for name, resolved in self._resolved.items():
+                # Each replica looks too, but would say it in a traceback.
+                refuse_code(self._deployments[name], resolved)
             on_trial = [name for name in self._pools if self._is_open(name)]
             await asyncio.gather(
                 *(p.start_one() if n in on_trial else p.start() for n, p in self._pools.items())

@@ -17,8 +17,14 @@ from typing import Any
 from salver.definition import Deployment
 from salver.engine.loading import Resolved, references
 from salver.errors import CheckpointError, TrackingError, class_of, error_of
-from salver.models.reference import CheckpointReference, checkpoint
-from salver.settings import child_environment
+from salver.models.cache import CheckpointCache
+from salver.models.reference import (
+    CheckpointReference,
+    UriCheckpoint,
+    checkpoint,
+    split_digest,
+)
+from salver.settings import cache_dir, child_environment
 
 log = logging.getLogger("salver.resolution")
 
@@ -39,10 +45,10 @@ async def resolve_all(
         for deployment in deployments
         for place, reference in references(deployment).items()
     ]
-    unique: dict[CheckpointReference, dict[str, Any]] = {ref: {} for _, _, ref in wanted}
-    if unique:
-        for reference, answer in zip(unique, await _ask(list(unique)), strict=True):
-            unique[reference] = _checked(answer)
+    unique = {ref: cached(ref) or {} for _, _, ref in wanted}
+    if unknown := [reference for reference, answer in unique.items() if not answer]:
+        for reference, answer in zip(unknown, await _ask(unknown), strict=True):
+            unique[reference] = checked(answer)
             if answer.get("stale"):
                 log.warning(
                     "%r: the tracking server does not answer; using the cached copy.", reference
@@ -82,7 +88,7 @@ async def _fetched(given: Mapping[str, Any], reference: CheckpointReference) -> 
             "it. Log it to MLflow, or put it where all nodes find it."
         )
     (answer,) = await _ask([checkpoint(source, tracking_uri=reference.tracking_uri)])
-    here = _checked(answer)
+    here = checked(answer)
     if here["digest"] != given["digest"]:
         raise CheckpointError(
             f"{source} has the digest {here['digest'][:12]} on this machine, and "
@@ -93,9 +99,7 @@ async def _fetched(given: Mapping[str, Any], reference: CheckpointReference) -> 
 
 async def _ask(wanted: list[CheckpointReference]) -> list[dict[str, Any]]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "salver.models.resolve",
+        *resolver(),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=child_environment({}),
@@ -112,17 +116,44 @@ async def _ask(wanted: list[CheckpointReference]) -> list[dict[str, Any]]:
         if process.returncode is None:  # too late, or nobody waits for it any more
             process.kill()
             await process.wait()
+    return answers_of(out, process.returncode, wanted)
+
+
+def resolver() -> tuple[str, ...]:
+    """The command that finds out what references mean; see `salver.models.resolve`."""
+    return sys.executable, "-m", "salver.models.resolve"
+
+
+def answers_of(
+    out: bytes, exit_code: int | None, wanted: list[CheckpointReference]
+) -> list[dict[str, Any]]:
+    """What the resolver has written.
+
+    Raises:
+        TrackingError: If that is nothing.
+    """
     try:
         answers: list[dict[str, Any]] = json.loads(out)
     except ValueError:
         raise TrackingError(
-            f"Resolving {wanted!r} ended with exit code {process.returncode} and no answer. Its own "
+            f"Resolving {wanted!r} ended with exit code {exit_code} and no answer. Its own "
             "output above says why."
         ) from None
     return answers
 
 
-def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+def cached(reference: CheckpointReference) -> dict[str, Any] | None:
+    """The answer for a reference with a digest that is in the cache; whoever opens it verifies it."""
+    if not isinstance(reference, UriCheckpoint) or reference.digest is None:
+        return None
+    digest = reference.digest
+    path = CheckpointCache(cache_dir()).path_of(digest)
+    source = split_digest(reference.uri)[0]
+    return {"path": str(path), "digest": digest, "source": source} if path.is_dir() else None
+
+
+def checked(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer of the resolver; raises the error that it may be."""
     if "error" not in answer:
         return answer
     code, message = answer["error"]["code"], answer["error"]["message"]

@@ -41,7 +41,7 @@ def main() -> None:
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     faulthandler.enable()
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-    from salver.engine import loading  # noqa: F401 - while the engine finds out what to load
+    from salver.engine import targets  # noqa: F401 - while the engine finds out what to load
 
     with socket.socket(fileno=descriptor) as channel:
         _serve(channel)
@@ -88,9 +88,9 @@ def _serve(channel: socket.socket) -> None:
 
 def _load(birth: Mapping[str, Any]) -> Any:
     sys.path[:] = birth["sys_path"]
-    from salver.engine import loading
+    from salver.engine import loading, targets
 
-    deployment = loading.load_service(birth["target"]).deployments[birth["deployment"]]
+    deployment = targets.load_service(birth["target"]).deployments[birth["deployment"]]
     options = deployment.options.replace(birth["overrides"], "the overrides")
     return loading.load(deployment.with_options(options), birth["resolved"], _log)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
-from salver.errors import CheckpointError
+from salver.errors import CheckpointError, UnsafePath
 from salver.models.reference import LocalFolder, hide_password, parse_uri
-from salver.paths import open_regular, safe_join
+from salver.paths import open_regular, safe_join, walk
+
+MAX_FILES = 10_000  # of one model
 
 
 class ArtifactFolder(Protocol):
@@ -34,12 +37,23 @@ class ArtifactFolder(Protocol):
         """
         ...
 
+    def names(self) -> list[str]:
+        """Relative paths of all files, sorted, at most `MAX_FILES`.
+
+        Raises:
+            CheckpointError: When there are more, or the folder cannot be listed.
+            UnsafePath: When something in it is a link, or leads out of it.
+            TrackingUnavailable: When the place of the artefacts does not answer.
+        """
+        ...
+
 
 class LocalArtifacts:
-    """Artefacts in a folder that this machine sees."""
+    """Artefacts in a folder that this machine sees, or a lone file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._only = path.name if path.is_file() else None
+        self._path = path.parent if self._only else path
 
     def fetch(self, name: str, destination: Path, size: int) -> None:
         """See `ArtifactFolder.fetch`; a copy takes the time it takes, so `size` is not used."""
@@ -51,6 +65,26 @@ class LocalArtifacts:
                 shutil.copyfileobj(source, copy)
         except FileNotFoundError:
             raise self._missing(name) from None
+
+    def names(self) -> list[str]:
+        """See `ArtifactFolder.names`."""
+        if self._only is not None:
+            return [self._only]
+        if not self._path.is_dir():
+            raise self._missing("model")
+        found: dict[str, os.stat_result] = {}
+        for name, entry in walk(self._path):
+            found[name] = entry.stat(follow_symlinks=False)
+            if len(found) > MAX_FILES:
+                raise too_many_files(str(self._path))
+        names_of = Counter((stat.st_dev, stat.st_ino) for stat in found.values())
+        for name, stat in found.items():
+            if stat.st_nlink > names_of[stat.st_dev, stat.st_ino]:
+                raise UnsafePath(
+                    f"{self._path / name} is a hard link to a file outside of the folder, through "
+                    "which it could be changed. Put a copy of the file there."
+                )
+        return sorted(found)
 
     def _missing(self, name: str) -> CheckpointError:
         if not self._path.is_dir():
@@ -79,3 +113,8 @@ def local_path(uri: str) -> Path | None:
     if not isinstance(target, LocalFolder):
         raise CheckpointError(f"The artefact URI {hide_password(uri)!r} names no folder.")
     return Path(os.path.abspath(target.path))
+
+
+def too_many_files(where: str) -> CheckpointError:
+    """The error for a folder that is no model's."""
+    return CheckpointError(f"{where} holds more than {MAX_FILES:,} files. Name the model's folder.")

@@ -19,10 +19,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from salver import __version__
 from salver.errors import CheckpointCorrupt, CheckpointError, UnsafePath
 from salver.models.checkpoint import Checkpoint
 from salver.models.manifest import MANIFEST, Manifest
@@ -55,13 +58,17 @@ class CheckpointCache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def path_of(self, digest: str) -> Path:
+        """Where the checkpoint of that digest lies, if it was fetched."""
+        return self.root / "checkpoints" / digest
+
     def get(self, digest: str, source: str) -> Checkpoint | None:
         """The verified checkpoint; null when it was never fetched.
 
         Raises:
             CheckpointCorrupt: When it was changed since.
         """
-        path = self.root / "checkpoints" / digest
+        path = self.path_of(digest)
         if not path.is_dir():
             return None
         # Only this class writes there, so a second name for a file is a way in for someone else.
@@ -90,6 +97,62 @@ class CheckpointCache:
             if present := self._intact(digest, source):  # another process was faster
                 return present
             return self._fetch(manifest, fetch, source)
+
+    def adopt(
+        self,
+        names: Iterable[str],
+        fetch: Callable[[str, Path, int], None],
+        describe: Callable[[Path], Mapping[str, Any]],
+        source: str,
+    ) -> Checkpoint:
+        """Makes files that have no manifest a checkpoint, with what `describe` says as metadata.
+
+        Files that were adopted before are not described again.
+
+        Args:
+            names: Relative paths of the files.
+            fetch: As for `put`.
+            describe: Given the folder with the files; must say the same of the same files.
+            source: Where they come from.
+
+        Raises:
+            CheckpointError: When the cache cannot be written; and what `describe` raises.
+        """
+        with self._writing(), self._staged(names, fetch) as staging:
+            # The version of Salver counts: another one may say other things of the same files.
+            key = f"adopted {__version__} {Checkpoint.create(staging).digest}"
+            record = self.recall(key)
+            if record is not None and (known := self._intact(record.digest, source)):
+                return known
+            digest = Checkpoint.create(staging, describe(staging)).digest
+            with self._lock(digest):
+                if not self._intact(digest, source):
+                    self._move_in(staging, digest)
+            self.remember(key, Record(digest, source, datetime.now(UTC).isoformat()))
+            path = self.path_of(digest)
+            return Checkpoint.open(path, digest, source, allow_hard_links=False)
+
+    @contextlib.contextmanager
+    def _staged(
+        self, names: Iterable[str], fetch: Callable[[str, Path, int], None]
+    ) -> Iterator[Path]:
+        folder = self.root / "staging"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
+            staging = Path(scratch) / "files"
+            staging.mkdir()
+            for name in names:
+                destination = staging / name
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                fetch(name, destination, 0)
+            yield staging
+
+    def _move_in(self, staging: Path, digest: str) -> None:
+        _sync(staging)
+        final = self.path_of(digest)
+        shutil.rmtree(final, ignore_errors=True)  # of which `_intact` said that it is not
+        final.parent.mkdir(exist_ok=True)
+        os.rename(staging, final)
 
     def remember(self, key: str, record: Record) -> None:
         """Writes down what the reference `key` means now.
@@ -137,12 +200,8 @@ class CheckpointCache:
                 fetch(name, destination, entry.bytes)
             (staging / MANIFEST).write_bytes(manifest.dump())
             checkpoint = Checkpoint.open(staging, manifest.digest, source)
-            _sync(staging)
-            final = self.root / "checkpoints" / manifest.digest
-            shutil.rmtree(final, ignore_errors=True)  # of which `_intact` said that it is not
-            final.parent.mkdir(exist_ok=True)
-            os.rename(staging, final)
-            return replace(checkpoint, path=final)
+            self._move_in(staging, manifest.digest)
+            return replace(checkpoint, path=self.path_of(manifest.digest))
         except (CheckpointCorrupt, UnsafePath) as error:
             raise CheckpointCorrupt(
                 f"What {source} delivers is not what its manifest says. {error.message} If that "

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from salver.errors import CheckpointCorrupt, CheckpointError, UnsafePath, nearest
+from salver.errors import CheckpointCorrupt, CheckpointError, nearest
 from salver.models.manifest import MANIFEST, MAX_BYTES, FileEntry, Manifest
-from salver.paths import check_relative, open_regular, safe_join
+from salver.paths import open_regular, safe_join, walk
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,18 @@ class Checkpoint:
         return Checkpoint(path, manifest.digest, manifest.metadata, None, files)
 
     @staticmethod
+    def look(directory: str | os.PathLike[str], source: str | None = None) -> Checkpoint:
+        """A checkpoint of which only the manifest is verified: to read its metadata.
+
+        Raises:
+            CheckpointCorrupt: When the manifest was changed.
+            CheckpointError: When there is none, or its format is unknown.
+        """
+        path = Path(directory)
+        manifest = _read_manifest(path)
+        return Checkpoint(path, manifest.digest, manifest.metadata, source, manifest.files)
+
+    @staticmethod
     def open(
         directory: str | os.PathLike[str],
         digest: str | None = None,
@@ -190,23 +201,9 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _walk(path: Path, prefix: str = "") -> Iterator[str]:
-    """Relative names of all files but the manifest; raises UnsafePath for what is no file."""
-    with os.scandir(path) as entries:
-        for entry in entries:
-            name = prefix + entry.name
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode):
-                yield from _walk(path / entry.name, name + "/")
-            elif not stat.S_ISREG(mode):
-                kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-                raise UnsafePath(
-                    f"{entry.path} is {kind}; a checkpoint holds regular files only. "
-                    "Put a copy of the file itself there."
-                )
-            elif name != MANIFEST:
-                check_relative(name)
-                yield name
+def _walk(path: Path) -> Iterator[str]:
+    """Relative names of all files but the manifest."""
+    return (name for name, _ in walk(path) if name != MANIFEST)
 
 
 def _hash(root: Path, name: str) -> FileEntry:

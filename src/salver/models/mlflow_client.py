@@ -21,13 +21,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from salver.errors import ModelNotFound, SalverError, TrackingError, TrackingUnavailable
-from salver.models.artifacts import missing_file
+from salver.models.artifacts import MAX_FILES, missing_file, too_many_files
 from salver.models.reference import ModelVersion, hide_password
 from salver.models.runs import (
     RunSummary,
     experiment_not_found,
     is_comparable,
     metric_not_found,
+    model_not_found,
     no_finished_runs,
     run_not_found,
 )
@@ -118,6 +119,24 @@ class MlflowStore:
             raise run_not_found(run_id, self._shown, deleted=True)
         return self._expect(run.info.artifact_uri)
 
+    def logged_model(self, model_id: str) -> str:
+        """See `TrackingStore.logged_model`."""
+        missing = model_not_found(model_id, self._shown)
+        found = self._ask(lambda: self._client.get_logged_model(model_id), missing)
+        return self._expect(found.artifact_location)
+
+    def model_of_run(self, run_id: str, name: str) -> str | None:
+        """See `TrackingStore.model_of_run`."""
+        run = self._ask(
+            lambda: self._client.get_run(run_id), missing=run_not_found(run_id, self._shown)
+        )
+        for output in reversed(getattr(run.outputs, "model_outputs", None) or []):
+            model_id = output.model_id
+            found = self._ask(lambda model_id=model_id: self._client.get_logged_model(model_id))  # type: ignore[misc]
+            if found.name == name:
+                return self._expect(found.artifact_location)
+        return None
+
     def model_source(self, version: ModelVersion) -> tuple[ModelVersion, str]:
         """See `TrackingStore.model_source`."""
         missing = ModelNotFound(
@@ -188,6 +207,7 @@ class RemoteArtifacts:
         self._shown = hide_password(uri)
         self._tracking_uri = tracking_uri
         self._listed: dict[str, set[str]] = {}
+        self._folders: dict[str, set[str]] = {}
 
     def fetch(self, name: str, destination: Path, size: int) -> None:
         """See `ArtifactFolder.fetch`."""
@@ -211,9 +231,22 @@ class RemoteArtifacts:
             )
             os.replace(fetched, destination)
 
+    def names(self) -> list[str]:
+        """See `ArtifactFolder.names`."""
+        found: list[str] = []
+        pending = ["."]
+        while pending:
+            folder = pending.pop()
+            found += self._names(folder)
+            pending += self._folders[folder]
+            if len(found) + len(pending) > MAX_FILES:
+                raise too_many_files(self._shown)
+        return sorted(found)
+
     def _names(self, folder: str) -> set[str]:
         """Paths of the files in one folder of this folder; asked for once."""
-        from mlflow import artifacts
+        with _environment():
+            from mlflow import artifacts
 
         if folder not in self._listed:
             uri = self._uri if folder == "." else f"{self._uri}/{folder}"
@@ -222,8 +255,11 @@ class RemoteArtifacts:
                 LOOKUP_S,
                 self._shown,
             )
-            names = [PurePosixPath(entry.path).name for entry in entries if not entry.is_dir]
-            self._listed[folder] = {str(PurePosixPath(folder, name)) for name in names}
+            found: tuple[set[str], set[str]] = (set(), set())
+            for entry in entries:
+                path = str(PurePosixPath(folder, PurePosixPath(entry.path).name))
+                found[entry.is_dir].add(path)
+            self._listed[folder], self._folders[folder] = found
         return self._listed[folder]
 
 

@@ -23,6 +23,7 @@ from salver.models.runs import (
     RunSummary,
     experiment_not_found,
     metric_not_found,
+    model_not_found,
     no_finished_runs,
     run_not_found,
 )
@@ -97,6 +98,29 @@ class SqliteStore:
         if not found or found[0][1] != "active":
             raise run_not_found(run_id, str(self._path), deleted=bool(found))
         return str(found[0][0])
+
+    def logged_model(self, model_id: str) -> str:
+        """See `TrackingStore.logged_model`."""
+        found = self._query(
+            "SELECT artifact_location FROM logged_models"
+            " WHERE model_id = ? AND lifecycle_stage = 'active'",
+            model_id,
+        )
+        if not found:
+            raise model_not_found(model_id, str(self._path))
+        return str(found[0][0])
+
+    def model_of_run(self, run_id: str, name: str) -> str | None:
+        """See `TrackingStore.model_of_run`."""
+        if not self._query("SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"):
+            return None  # of an MLflow before 3
+        found = self._query(
+            "SELECT artifact_location FROM logged_models WHERE source_run_id = ? AND name = ?"
+            " AND lifecycle_stage = 'active' ORDER BY creation_timestamp_ms DESC, model_id LIMIT 1",
+            run_id,
+            name,
+        )
+        return str(found[0][0]) if found else None
 
     def model_source(self, version: ModelVersion) -> tuple[ModelVersion, str]:
         """See `TrackingStore.model_source`."""

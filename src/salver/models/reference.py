@@ -19,6 +19,8 @@ from salver.types import Mode
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _RUN_ID = re.compile(r"[A-Za-z0-9][\w-]{0,255}")
+_MODEL_ID = re.compile(r"m-[0-9a-f]{8,64}")
+_DIGEST = re.compile(r"@sha256:([0-9a-f]{64})$")
 _HOW = (
     "Write 'runs:/<run id>/checkpoint', 'models:/<name>@<alias>', 'models:/<name>/<version>', "
     "or the path of a folder."
@@ -50,8 +52,18 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedModel:
+    """A model that MLflow 3 has logged, by its id."""
+
+    model_id: str
+
+    def __str__(self) -> str:
+        return f"models:/{self.model_id}"
+
+
+@dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A folder on this machine; a relative path counts from the working directory."""
+    """A folder (or a lone file) here; a relative path counts from the working directory."""
 
     path: str
 
@@ -59,7 +71,7 @@ class LocalFolder:
         return self.path
 
 
-Target = RunArtifact | ModelVersion | LocalFolder
+Target = RunArtifact | ModelVersion | LoggedModel | LocalFolder
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,11 @@ class UriCheckpoint(CheckpointReference):
         """What the URI names."""
         return parse_uri(self.uri)
 
+    @property
+    def digest(self) -> str | None:
+        """The digest that the URI asks for, after `@sha256:`."""
+        return split_digest(self.uri)[1]
+
     def __repr__(self) -> str:
         return f"checkpoint({self.uri!r}{self._where()})"
 
@@ -181,8 +198,9 @@ def checkpoint(uri: str, *, tracking_uri: str | None = None) -> CheckpointRefere
     """The checkpoint that a URI names; an alias is looked up anew at each start.
 
     Args:
-        uri: `runs:/<run id>/checkpoint`, `models:/<name>@<alias>`, `models:/<name>/<version>`, a
-            `file:` URI, or the path of a folder.
+        uri: `runs:/<run id>/checkpoint`, `models:/<name>@<alias>`, `models:/<name>/<version>`,
+            `models:/<model id>`, a `file:` URI, or the path of a folder. With `@sha256:<digest>`
+            after it, nothing else than the checkpoint of that digest is taken.
         tracking_uri: As for `best_checkpoint`; folders need none.
 
     Raises:
@@ -194,12 +212,19 @@ def checkpoint(uri: str, *, tracking_uri: str | None = None) -> CheckpointRefere
     return UriCheckpoint(_tracking_uri(tracking_uri), uri)
 
 
+def split_digest(uri: str) -> tuple[str, str | None]:
+    """A URI without the digest after it, and the digest."""
+    found = _DIGEST.search(uri)
+    return (uri, None) if found is None else (uri[: found.start()], found[1])
+
+
 def parse_uri(uri: str) -> Target:
     """What a checkpoint's URI names.
 
     Raises:
         ConfigError: For an unknown scheme or a part that is missing or impossible.
     """
+    uri, _ = split_digest(uri)
     scheme = _SCHEME.match(uri)
     if scheme is None:
         return LocalFolder(uri)
@@ -233,8 +258,10 @@ def _parse_run(uri: str) -> RunArtifact:
     return RunArtifact(run_id, path)
 
 
-def _parse_model(uri: str) -> ModelVersion:
+def _parse_model(uri: str) -> ModelVersion | LoggedModel:
     rest = uri.removeprefix("models:/")
+    if _MODEL_ID.fullmatch(rest):
+        return LoggedModel(rest)
     name, at, alias = rest.rpartition("@")
     if at and name and alias and "/" not in rest:
         return ModelVersion(name, None, alias)

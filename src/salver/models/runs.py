@@ -14,9 +14,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from salver.errors import ExperimentNotFound, MetricNotFound, NoRuns, RunNotFound, nearest
+from salver.errors import (
+    ExperimentNotFound,
+    MetricNotFound,
+    ModelNotFound,
+    NoRuns,
+    RunNotFound,
+    nearest,
+)
 from salver.models.reference import ModelVersion
 from salver.types import Mode
+
+MLMODEL = "MLmodel"  # the file in which MLflow says what a model is
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,25 @@ class TrackingStore(Protocol):
 
         Raises:
             RunNotFound: When there is no such run, or it was deleted.
+            TrackingUnavailable: When the store does not answer.
+        """
+        ...
+
+    def logged_model(self, model_id: str) -> str:
+        """The artefact URI of a model that MLflow 3 has logged.
+
+        Raises:
+            ModelNotFound: When there is no such model, or it was deleted.
+            TrackingUnavailable: When the store does not answer.
+        """
+        ...
+
+    def model_of_run(self, run_id: str, name: str) -> str | None:
+        """The artefact URI of the last model that a run has logged under a name, if it has.
+
+        MLflow 3 keeps models beside the artefacts of runs, not among them.
+
+        Raises:
             TrackingUnavailable: When the store does not answer.
         """
         ...
@@ -111,6 +139,11 @@ def metric_not_found(experiment: str, metric: str, known: Iterable[str]) -> Metr
         f"No finished run of {experiment!r} has the metric {metric!r}. "
         f"Metrics there: {', '.join(names) or 'none'}."
     )
+
+
+def model_not_found(model_id: str, where: str) -> ModelNotFound:
+    """The error for the id of a logged model that leads nowhere."""
+    return ModelNotFound(f"There is no model {model_id!r} in {where}. Check its id.")
 
 
 def run_not_found(run_id: str, where: str, *, deleted: bool = False) -> RunNotFound:

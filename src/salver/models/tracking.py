@@ -16,7 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from salver import settings
-from salver.errors import ConfigError, TrackingError, TrackingUnavailable
+from salver.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    ConfigError,
+    TrackingError,
+    TrackingUnavailable,
+)
 from salver.models.artifacts import ArtifactFolder, LocalArtifacts, local_path
 from salver.models.cache import CheckpointCache, Record
 from salver.models.checkpoint import Checkpoint
@@ -26,13 +32,15 @@ from salver.models.reference import (
     BestCheckpoint,
     CheckpointReference,
     LocalFolder,
+    LoggedModel,
     ModelVersion,
     RunArtifact,
+    Target,
     UriCheckpoint,
     hide_password,
     parse_uri,
 )
-from salver.models.runs import RunSummary, TrackingStore
+from salver.models.runs import MLMODEL, RunSummary, TrackingStore
 from salver.paths import open_regular
 from salver.types import Mode
 
@@ -82,10 +90,27 @@ def resolve(reference: CheckpointReference, cache: CheckpointCache | None = None
         CheckpointError: When the checkpoint is missing, damaged or unsafe.
     """
     target = reference.target if isinstance(reference, UriCheckpoint) else None
-    if isinstance(target, LocalFolder):
-        path = os.path.abspath(target.path)
-        return Resolution(Checkpoint.open(path, source=str(target)), stale=False)
+    digest = reference.digest if isinstance(reference, UriCheckpoint) else None
     cache = cache or CheckpointCache(settings.cache_dir())
+    if digest is not None and (known := cache.get(digest, str(target))):
+        return Resolution(known, stale=False)
+    found = _resolve(reference, target, cache)
+    if digest not in (None, found.checkpoint.digest):
+        raise CheckpointCorrupt(
+            f"{target} has the digest {found.checkpoint.digest} now, and {digest} is asked for. "
+            "It was changed since, or made by another version of Salver: name it without a digest."
+        )
+    return found
+
+
+def _resolve(
+    reference: CheckpointReference, target: Target | None, cache: CheckpointCache
+) -> Resolution:
+    if isinstance(target, LocalFolder):
+        path = Path(os.path.abspath(target.path))
+        if path.is_file() or (path.is_dir() and not (path / MANIFEST).exists()):
+            return Resolution(_adopted(LocalArtifacts(path), str(path), cache), stale=False)
+        return Resolution(Checkpoint.open(path, source=str(target)), stale=False)
     tracking_uri = reference.tracking_uri or settings.tracking_uri()
     key = _key(reference, tracking_uri)
     try:
@@ -113,7 +138,7 @@ def open_store(uri: str) -> TrackingStore:
 
 
 def _locate(
-    reference: CheckpointReference, target: RunArtifact | ModelVersion | None, store: TrackingStore
+    reference: CheckpointReference, target: Target | None, store: TrackingStore
 ) -> tuple[str, str]:
     """What the reference means now, pinned, and the artefact URI of that folder."""
     if isinstance(reference, BestCheckpoint):
@@ -131,17 +156,32 @@ def _locate(
     if isinstance(target, ModelVersion):
         # The alias is read once; all that follows is about the version that it named then.
         version, registered = store.model_source(target)
-        folder = parse_uri(registered) if registered.startswith("runs:") else None
-        if isinstance(folder, RunArtifact):
-            registered = f"{store.artifact_uri(folder.run_id)}/{folder.path}"
-        return str(version), registered
-    if isinstance(target, RunArtifact):
-        return str(target), f"{store.artifact_uri(target.run_id)}/{target.path}"
+        is_reference = registered.startswith(("runs:", "models:"))
+        folder = parse_uri(registered) if is_reference else None
+        return str(version), _uri_of(folder, store) or registered
+    if uri := _uri_of(target, store):
+        return str(target), uri
     raise ConfigError(f"{reference!r} is no reference that best_checkpoint or checkpoint makes.")
 
 
+def _uri_of(target: Target | None, store: TrackingStore) -> str | None:
+    """The artefact URI of what a run or MLflow 3 has logged; null for other targets."""
+    if isinstance(target, LoggedModel):
+        return store.logged_model(target.model_id)
+    if isinstance(target, RunArtifact):
+        name, _, rest = target.path.partition("/")
+        model = store.model_of_run(target.run_id, name)
+        if model is not None:
+            return f"{model}/{rest}".rstrip("/")
+        return f"{store.artifact_uri(target.run_id)}/{target.path}"
+    return None
+
+
 def _fetch(source: str, uri: str, tracking_uri: str, cache: CheckpointCache) -> Checkpoint:
-    """Reads the manifest, and the files only if the cache does not have them already."""
+    """Reads the manifest, and the files only if the cache does not have them already.
+
+    A model of MLflow, which has no manifest, is fetched as a whole.
+    """
     path = local_path(uri)
     folder: ArtifactFolder
     if path is not None:
@@ -157,10 +197,23 @@ def _fetch(source: str, uri: str, tracking_uri: str, cache: CheckpointCache) -> 
         folder = RemoteArtifacts(uri, tracking_uri)
     with tempfile.TemporaryDirectory(prefix="salver-") as scratch:
         destination = Path(scratch) / MANIFEST
-        folder.fetch(MANIFEST, destination, 0)
+        try:
+            folder.fetch(MANIFEST, destination, 0)
+        except CheckpointError as missing:
+            names = folder.names() if path is None or path.is_dir() else []
+            if MLMODEL not in names:
+                raise missing from None
+            return _adopted(folder, source, cache)
         with open_regular(destination) as file:
             manifest = Manifest.load(file.read(MAX_BYTES + 1), f"{source}/{MANIFEST}")
     return cache.put(manifest, folder.fetch, source)
+
+
+def _adopted(folder: ArtifactFolder, source: str, cache: CheckpointCache) -> Checkpoint:
+    # Checkpoints need neither numpy nor what knows frameworks.
+    from salver.models.adoption import adopt
+
+    return adopt(folder, source, cache)
 
 
 def _last_known(

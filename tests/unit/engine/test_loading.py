@@ -11,14 +11,15 @@ from pydantic import BaseModel
 
 from salver import Checkpoint, Service, Threshold, checkpoint, deployment
 from salver.definition import Deployment
-from salver.engine.loading import Loaded, is_loading, load, load_service, references, version_of
+from salver.engine.loading import Loaded, load, references, version_of
+from salver.engine.targets import is_loading, load_service
 from salver.errors import CheckpointCorrupt, ConfigError, ReplicaStartFailed, TargetNotFound
 from salver.testing import StubModel
 
 SERVICE = """
 from pydantic import BaseModel
 from salver import Service, deployment
-from salver.engine.loading import is_loading
+from salver.engine.targets import is_loading
 
 LOADING = is_loading()
 

@@ -100,7 +100,7 @@ def test_each_form_of_a_uri_is_understood(uri: str, target: Any) -> None:
         ("models:/@champion", "alias"),
         ("models:/a/b/3", "alias"),
         ("models:/tagger/²", "version"),
-        ("models:/m-0123456789abcdef", "registered model"),
+        ("models:/m-0123/x/y", "registered model"),
         ("file://other-host/srv/x", "not a folder of this machine"),
         ("file:", "not a folder of this machine"),
     ],
