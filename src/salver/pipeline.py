@@ -70,6 +70,14 @@ class Pipeline:
         """One outcome per row of `batch`, in order."""
         return self._attempt(batch, self.policies) if len(batch) else Outcomes(0, {})
 
+    def takes_batches(self, batch: Batch) -> bool:
+        """Whether the model answers all of `batch` at once, for `run` hides it if it does not."""
+        try:
+            self._step(batch, ())
+        except Exception:  # noqa: BLE001 - a model may raise anything
+            return False
+        return True
+
     def run_without_policies(self, batch: Batch) -> Outcomes:
         """What the model itself says, for comparing with what was recorded at training."""
         return self._attempt(batch, ())

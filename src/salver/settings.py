@@ -190,3 +190,9 @@ def visible_devices() -> list[str] | None:
     """GPU ids named by `CUDA_VISIBLE_DEVICES`; null when it is not set."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if given is None else [d for d in given.split(",") if d.strip()]
+
+
+def math_threads() -> int | None:
+    """Threads that this process may use for arithmetic, as its replica was given; null if open."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else None

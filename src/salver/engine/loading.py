@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +17,13 @@ from typing import Any
 
 from salver.definition import Deployment
 from salver.engine.samples import sample_rows
-from salver.errors import ConfigError, ReplicaStartFailed
+from salver.errors import CodeRefused, ConfigError, ReplicaStartFailed
 from salver.models.checkpoint import Checkpoint
-from salver.models.description import Description
+from salver.models.description import Description, refusal
 from salver.models.reference import CheckpointReference
 from salver.models.served import ServedModel
 from salver.pipeline import Pipeline
 from salver.types import Batch, Row
-
-log = logging.getLogger("salver.engine")
 
 TOKENIZER = "tokenizer.json"
 
@@ -102,7 +99,7 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
         place: Checkpoint.open(Path(r["path"]), digest=r["digest"], source=r.get("source"))
         for place, r in resolved.items()
     }
-    refuse_code(deployment, resolved)
+    allowed_code(deployment, resolved)
     model = instantiate(deployment, checkpoints)
     options = deployment.options
     pipeline = Pipeline(model, deployment.policies, options.batch_format, log)
@@ -110,23 +107,24 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
     return Loaded(pipeline, examples, _tokenizer_file(model, checkpoints))
 
 
-def refuse_code(deployment: Deployment, resolved: Resolved) -> None:
-    """Refuses a model that would run code when it is loaded, unless its options allow that.
+def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
+    """What a model runs when it is loaded, where its options allow that.
 
     A class of the user's own loads as it likes.
 
     Raises:
-        CodeRefused: Says what would run, and how to allow it.
+        CodeRefused: If it would run any and may not; says what, and how to allow it.
     """
     if deployment.target is not ServedModel:
-        return
+        return []
+    reasons: list[str] = []
     for one in resolved.values():
         source = one.get("source") or one["path"]
         found = Description.of(Checkpoint.look(one["path"], source))
         if found.code and not deployment.options.allow_code:
-            raise found.refusal(deployment.name, source)
-        if found.code:
-            log.warning("%s runs code of %s: %s", deployment.name, source, "; ".join(found.code))
+            raise CodeRefused(refusal(source, found.code))
+        reasons += found.code
+    return reasons
 
 
 def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -> Any:
@@ -198,6 +196,8 @@ def _golden(
                 f"{row!r}; recorded was {expected!r}. The weights or the preprocessing are not "
                 "those that were recorded."
             )
+    if deployment.target is ServedModel:
+        _refuse_row_models(deployment, pipeline, batch[:1])
     decided = pipeline.run(batch)
     return [{"input": r, "output": decided[i].as_json()} for i, r in enumerate(rows)]
 
@@ -213,6 +213,7 @@ def _made_up(deployment: Deployment, pipeline: Pipeline) -> list[dict[str, Any]]
         return []
     outcome = pipeline.run(batch)[0]
     if outcome.failure is None:
+        _refuse_row_models(deployment, pipeline, batch)
         row = dict(zip(deployment.schema.names, batch.rows[0], strict=True))
         return [{"input": row, "output": outcome.as_json()}]
     if all(field.dtype in ("int64", "float64", "bool") for field in batch.fields):
@@ -222,6 +223,15 @@ def _made_up(deployment: Deployment, pipeline: Pipeline) -> list[dict[str, Any]]
             "of what it was trained on."
         )
     return []
+
+
+def _refuse_row_models(deployment: Deployment, pipeline: Pipeline, batch: Batch) -> None:
+    """A model that takes one row and not three would be asked row by row, and may mean others."""
+    if not pipeline.takes_batches(batch.take([0, 0, 0])):
+        raise ReplicaStartFailed(
+            f"{deployment.name} answers one row, and fails on three at once. Its signature is not "
+            "that of what it was trained on, or it is made for one row: log it for batches."
+        )
 
 
 def _example(given: Any) -> tuple[dict[str, Any], Any]:

@@ -19,7 +19,7 @@ from salver.engine.capabilities import NOT_OF_FUNCTIONS, no_effect, refuse_unsup
 from salver.engine.composed import ComposedHandle
 from salver.engine.devices import devices, share_devices
 from salver.engine.dispatcher import Dispatcher
-from salver.engine.loading import Resolved, refuse_code, version_of
+from salver.engine.loading import Resolved, allowed_code, version_of
 from salver.engine.measuring import tried
 from salver.engine.metrics import EngineMetrics
 from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
@@ -88,6 +88,7 @@ class LocalEngine:
         self._given_checkpoints = resolved
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
+        self._code: dict[str, list[str]] = {}  # what models run when they are loaded
         self._stopping = False
         for deployment in self._deployments.values():
             self.notes += refuse_unsupported(deployment)
@@ -136,7 +137,9 @@ class LocalEngine:
             )
             for name, resolved in self._resolved.items():
                 # Each replica looks too, but would say it in a traceback.
-                refuse_code(self._deployments[name], resolved)
+                self._code[name] = allowed_code(self._deployments[name], resolved)
+                for reason in self._code[name]:
+                    log.warning("%s runs code when it is loaded, as allowed: %s", name, reason)
             on_trial = [name for name in self._pools if self._is_open(name)]
             await asyncio.gather(
                 *(p.start_one() if n in on_trial else p.start() for n, p in self._pools.items())
@@ -342,6 +345,7 @@ class LocalEngine:
             "replicas": [slot.described() for slot in pool.slots],
             "queued": self._dispatchers[name].queued,
             "version": self.version(name) if pool.was_ready else None,
+            "runs_code": bool(self._code.get(name)),
             "checkpoints": [
                 {
                     "source": _shown(r.get("source")),

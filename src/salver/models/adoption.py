@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from salver.errors import CheckpointError
+from salver.errors import CheckpointError, CodeRefused
 from salver.models import frameworks
 from salver.models.artifacts import ArtifactFolder
 from salver.models.cache import CheckpointCache
 from salver.models.checkpoint import Checkpoint
-from salver.models.description import METADATA, Artifact, Description
+from salver.models.description import METADATA, Artifact, Description, refusal
 from salver.models.manifest import MANIFEST
 from salver.models.mlmodel import example_rows, read_mlmodel
 from salver.models.runs import MLMODEL
@@ -58,7 +58,7 @@ def described(folder: Path, source: str) -> dict[str, Any]:
     signature = logged.inputs if logged else None
     if signature is None:
         if code:  # which alone could tell
-            raise no_signature(source)
+            raise CodeRefused(f"{refusal(source, code)} It also {no_signature(source).message}")
         signature = frameworks.signature_of(framework, artifact)
     found = Description(framework, flavor, signature, tuple(code), name_of(source))
     examples = [{"input": row} for row in example_rows(folder, names, signature)]

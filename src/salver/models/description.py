@@ -7,14 +7,14 @@ an `Artifact`; this module does not know any framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from salver.errors import CheckpointError, CodeRefused, nearest
+from salver.errors import CheckpointError, nearest
 from salver.models.checkpoint import Checkpoint
 from salver.models.signature import Signature
 from salver.paths import check_relative, safe_join
@@ -142,11 +142,11 @@ class Description:
         signature = Signature.load(found["signature"], where)
         return Description(**{**found, "signature": signature, "code": tuple(found["code"])})
 
-    def refusal(self, name: str, source: str) -> CodeRefused:
-        """The error for who has not allowed that it runs code."""
-        return CodeRefused(
-            f"{name} ({source}) would run code when it is loaded: {'; '.join(self.code)}. If you "
-            "trust where it comes from, allow that for this model: --allow-code, or "
-            "allow_code=True among its options. Else log it in a format that holds no code, such "
-            "as skops, safetensors or ONNX."
-        )
+
+def refusal(source: str, code: Sequence[str]) -> str:
+    """What to say of a model whose code nobody has allowed."""
+    return (
+        f"{source} would run code when it is loaded: {'; '.join(code)}. If you trust where it "
+        "comes from, allow that for this model: --allow-code, or allow_code=True among its "
+        "options. Else log it in a format that holds no code, such as skops, safetensors or ONNX."
+    )

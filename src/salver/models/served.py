@@ -6,6 +6,7 @@ It knows neither the engine nor the framework, only the table of adapters.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from salver.definition import Deployment, definition_of
@@ -17,7 +18,7 @@ from salver.options import DEPLOYMENT_OPTIONS
 
 
 class ServedModel:
-    """A model that was adopted.
+    """A model that is served by its URI, as its framework answers.
 
     Args:
         checkpoint: What it was adopted as.
@@ -32,6 +33,8 @@ class ServedModel:
         found = Description.of(checkpoint)
         self._signature = found.signature
         artifact = Artifact(checkpoint.path, tuple(sorted(checkpoint.files)), found.flavor)
+        if found.code and found.flavor.get("code"):
+            sys.path.insert(0, str(artifact.path(found.flavor["code"])))  # what was logged with it
         self._model = frameworks.load(found.framework, artifact, found.signature)
         classes = getattr(self._model, "classes_", None)
         if classes is not None:

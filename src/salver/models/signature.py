@@ -120,7 +120,7 @@ _LOG_AGAIN = (
 
 def no_signature(where: str) -> CheckpointError:
     """The error for a model that does not say what it takes."""
-    return CheckpointError(f"{where} has no signature, so its inputs are not known. {_LOG_AGAIN}")
+    return CheckpointError(f"has no signature, so its inputs are not known ({where}). {_LOG_AGAIN}")
 
 
 def tensor(dtype: str, shape: Iterable[int]) -> dict[str, Any]:
@@ -187,6 +187,9 @@ def _checked_base64(value: str) -> str:
 
 
 def _as_time(value: Any) -> Any:
+    # What comes out of here counts as Python's own: in strict mode, texts are no times then.
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
     is_day = isinstance(value, date) and not isinstance(value, datetime)
     return datetime.combine(value, time.min) if is_day else value
 
@@ -285,8 +288,8 @@ def _tensor_annotation(spec: Mapping[str, Any]) -> Any:
 
 def _typed(column: Column, values: Array) -> Array:
     dtype = column.dtype
-    if dtype is None:  # nested: as JSON has it
-        return values
+    if dtype is None:
+        return _decoded(column.type, values)
     missing = [value is None for value in values] if values.dtype == object else []
     if any(missing):
         return _with_missing(dtype, values)
@@ -297,6 +300,47 @@ def _typed(column: Column, values: Array) -> Array:
     if not column.shape:
         return values.astype(dtype)
     return _stacked(values, dtype)
+
+
+def _decoded(kind: Mapping[str, Any], values: Array) -> Array:
+    decode = _decoder(kind)
+    if decode is not None:
+        values = values.copy()
+        values[:] = [None if v is None else decode(v) for v in values]
+    return values
+
+
+def _decoder(kind: Mapping[str, Any]) -> Callable[[Any], Any] | None:
+    """What makes a nested value of its JSON: bytes, times and the model's own names of parts.
+
+    Returns:
+        Null if JSON's value is the value.
+    """
+    which = kind["type"]
+    if which == "binary":
+        return base64.b64decode
+    if which == "datetime":
+        return lambda text: _utc(datetime.fromisoformat(text))
+    if which == "array":
+        item = _decoder(kind["items"])
+        return None if item is None else lambda values: [item(v) for v in values]
+    if which == "map":
+        of = _decoder(kind["values"])
+        return None if of is None else lambda value: {k: of(v) for k, v in value.items()}
+    if which != "object":
+        return None
+    parts = [
+        (part, _attribute(part, i), _decoder(inner))
+        for i, (part, inner) in enumerate(kind["properties"].items())
+    ]
+    if all(part == attribute and of is None for part, attribute, of in parts):
+        return None
+
+    def decode(value: Mapping[str, Any]) -> dict[str, Any]:
+        given = ((part, value[attribute], of) for part, attribute, of in parts)
+        return {part: v if of is None or v is None else of(v) for part, v, of in given}
+
+    return decode
 
 
 def _with_missing(dtype: str, values: Array) -> Array:

@@ -184,7 +184,7 @@ class Document:
         return {
             "tags": ["predictions"],
             "summary": f"Predict with {one.name}",
-            "description": f"{inspect.getdoc(one.target) or ''}\n\nTakes one row or a list of rows, "
+            "description": f"{_about(one)}\n\nTakes one row or a list of rows, "
             f"and answers one result per row, in order. {limits}".strip(),
             "operationId": f"salver_predict_{one.name}",
             "requestBody": {"required": True, "content": {"application/json": body}},
@@ -196,6 +196,11 @@ class Document:
                 **{status: _refusal(status, text, error) for status, text in _REFUSALS.items()},
             },
         }
+
+
+def _about(one: Deployment) -> str:
+    """What the class or function says of itself; its arguments are none of an asker's."""
+    return (inspect.getdoc(one.target) or "").partition("\n\nArgs:")[0]
 
 
 def _result_schema(one: Deployment, examples: list[Json]) -> Json:
