@@ -6,6 +6,7 @@ DATASET ?=
 ONLY ?=
 MODEL ?= constant
 BIN := .venv/bin
+EXTRAS := torch,pandas,ray,sklearn,lightgbm,catboost,onnx,jax,langchain,pyfunc
 READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
@@ -56,7 +57,7 @@ $(READY): pyproject.toml constraints.txt examples/madewithml/pyproject.toml
 	@echo "Installing into .venv (a few minutes the first time; torch is the bulk) ..." >&2
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e '.[torch,pandas,ray,dev]' -e examples/madewithml >&2
+		-e '.[$(EXTRAS),dev]' -e examples/madewithml >&2
 	@touch $@
 
 $(BENCH_READY): $(READY)

@@ -23,6 +23,7 @@ NAMES = [
     "best_checkpoint",
     "checkpoint",
     "deployment",
+    "model",
 ]
 # Heavy or foreign: `import salver` and `salver --help` must stay instant.
 HEAVY = {"fastapi", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "torch", "uvicorn"}

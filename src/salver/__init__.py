@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from salver.errors import SalverError
     from salver.models.checkpoint import Checkpoint
     from salver.models.reference import best_checkpoint, checkpoint
+    from salver.models.served import model
     from salver.policies import Policy, Scored, Threshold
     from salver.service import Service
     from salver.types import Failure, Outcome
@@ -29,6 +30,7 @@ __all__ = [
     "best_checkpoint",
     "checkpoint",
     "deployment",
+    "model",
 ]
 
 # Names are loaded when first used, so that `import salver` and `salver --help` stay instant. No
@@ -46,6 +48,7 @@ _HOMES = {
     "best_checkpoint": "salver.models.reference",
     "checkpoint": "salver.models.reference",
     "deployment": "salver.definition",
+    "model": "salver.models.served",
 }
 
 

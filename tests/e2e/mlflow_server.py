@@ -77,6 +77,12 @@ class MlflowServer:
             message = SearchRuns.Response(next_page_token=page.token or "")
             message.runs.extend(run.to_proto() for run in page)
             return dict(json.loads(message_to_json(message)))
+        return self._answer_of_models(path, query)
+
+    def _answer_of_models(self, path: str, query: dict[str, str]) -> dict[str, Any]:
+        if path.startswith("logged-models/"):
+            found = self.client.get_logged_model(path.removeprefix("logged-models/"))
+            return {"model": _json(found)}
         if path == "registered-models/alias":
             return {
                 "model_version": _json(

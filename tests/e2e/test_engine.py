@@ -17,8 +17,8 @@ from processes import PATIENCE_S, lives, wait_for_end, wait_until
 from services import chaos
 
 from salver import Checkpoint
-from salver.engine.loading import load_service
 from salver.engine.local import LocalEngine
+from salver.engine.targets import load_service
 from salver.errors import (
     CheckpointError,
     DeadlineExceeded,

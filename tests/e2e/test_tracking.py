@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 from mlflow_server import MlflowServer
 
 from salver import Checkpoint, best_checkpoint, checkpoint
@@ -36,6 +38,7 @@ from salver.errors import (
 )
 from salver.models import mlflow_client
 from salver.models.cache import CheckpointCache
+from salver.models.description import Description
 from salver.models.mlflow_client import MlflowStore
 from salver.models.mlflow_sqlite import SqliteStore
 from salver.models.reference import CheckpointReference, ModelVersion
@@ -92,6 +95,13 @@ class Lab:
         (folder / "tokenizer" / "vocab.txt").write_text("a b c")
         Checkpoint.create(folder, {"run_id": run_id, "class_to_index": {"mlops": 0}})
         return run_id
+
+    def logged(self, run_id: str, name: str) -> Any:
+        """A model that MLflow 3 has logged for a run, without files."""
+        experiment_id = self.client.get_run(run_id).info.experiment_id
+        made = self.client.create_logged_model(experiment_id, name, source_run_id=run_id)
+        self.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+        return made
 
     def register(self, source: str, alias: str | None = None, name: str | None = None) -> str:
         """The name of a registered model with a version made from `source`."""
@@ -312,6 +322,21 @@ class TestRunsAndModels:
             with pytest.raises(ModelNotFound, match=f"There is no {wrong}"):
                 store.model_source(wrong)
 
+    def test_a_model_that_a_run_has_logged_is_found_by_its_name(
+        self, lab: Lab, store: TrackingStore
+    ) -> None:
+        """The last of that name, wherever MLflow keeps it; a deleted one is gone."""
+        run_id = lab.run(lab.experiment())
+        lab.logged(run_id, "tagger")
+        last = lab.logged(run_id, "tagger")
+        other = lab.logged(run_id, "other")
+
+        assert store.model_of_run(run_id, "tagger") == last.artifact_location
+        assert store.logged_model(other.model_id) == other.artifact_location
+        assert store.model_of_run(run_id, "checkpoint") is None
+        with pytest.raises(ModelNotFound, match="no model 'm-0123456789abcdef'"):
+            store.logged_model("m-0123456789abcdef")
+
 
 class TestResolve:
     """From a reference to a verified folder."""
@@ -379,6 +404,35 @@ class TestResolve:
         )
         found = resolve(checkpoint(f"models:/{production}/1", tracking_uri=lab.uri), cache)
         assert found.checkpoint.digest == Checkpoint.open(lab.folder(name, run_id)).digest
+
+    @pytest.mark.parametrize("proxied", [False, True])
+    def test_a_model_of_mlflow_becomes_a_checkpoint(
+        self, lab: Lab, server: MlflowServer, cache: CheckpointCache, proxied: bool
+    ) -> None:
+        """By run, by version and by alias, from a folder or through a server; folders included."""
+        lightgbm = pytest.importorskip("lightgbm")
+        name = lab.experiment(proxied=proxied)
+        run_id = lab.run(name)
+        folder = lab.artifacts / name / run_id / "artifacts" / "model"
+        (folder / "data").mkdir(parents=True)
+        rows = np.arange(40.0).reshape(20, 2)
+        found = lightgbm.train(
+            {"verbose": -1, "min_data": 1}, lightgbm.Dataset(rows, rows[:, 0]), 1
+        )
+        found.save_model(folder / "data" / "model.lgb")
+        (folder / "MLmodel").write_text("flavors: {lightgbm: {data: data/model.lgb}}")
+        model = lab.register(f"runs:/{run_id}/model", alias="champion")
+        uri = server.uri if proxied else lab.uri
+
+        resolved = [
+            resolve(checkpoint(one, tracking_uri=uri), cache).checkpoint
+            for one in (f"runs:/{run_id}/model", f"models:/{model}@champion", f"models:/{model}/1")
+        ]
+
+        assert ["lightgbm"] * 3 == [Description.of(one).framework for one in resolved]
+        assert f"models:/{model}/1" == resolved[1].source
+        assert resolved[1].digest == resolved[2].digest
+        assert {"MLmodel", "data/model.lgb"} == set(resolved[0].files)
 
     def test_a_run_without_checkpoint_says_what_it_has(
         self, lab: Lab, server: MlflowServer, cache: CheckpointCache

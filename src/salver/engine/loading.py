@@ -136,6 +136,9 @@ def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -
     args = [checkpoints.get(str(i), a) for i, a in enumerate(deployment.args)]
     kwargs = {k: checkpoints.get(k, a) for k, a in deployment.kwargs.items()}
     model = deployment.target(*args, **kwargs)
+    if isinstance(model, ServedModel):
+        columns = (field.name for field in deployment.schema.fields)
+        model.read_from(dict(zip(deployment.schema.names, columns, strict=True)))
     config = deployment.options.user_config
     if config is None:
         return model

@@ -20,6 +20,7 @@ from salver.models.checkpoint import Checkpoint
 from salver.models.description import METADATA, Artifact, Description, refusal
 from salver.models.manifest import MANIFEST
 from salver.models.mlmodel import example_rows, read_mlmodel
+from salver.models.reference import split_digest
 from salver.models.runs import MLMODEL
 from salver.models.signature import no_signature
 from salver.paths import walk
@@ -41,7 +42,7 @@ def adopt(folder: ArtifactFolder, source: str, cache: CheckpointCache) -> Checkp
     def describe(path: Path) -> dict[str, Any]:
         return described(path, source)
 
-    return cache.adopt(folder.names(), folder.fetch, describe, source)
+    return cache.adopt(folder.sizes(), folder.fetch, describe, source)
 
 
 def described(folder: Path, source: str) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def described(folder: Path, source: str) -> dict[str, Any]:
 
 def name_of(source: str) -> str:
     """What a deployment of a model is called: an identifier, made of where it comes from."""
+    source, _ = split_digest(source)
     last = source.rstrip("/").rpartition("/")[2]
     if source.startswith("models:/") and not last.startswith("m-"):
         last = source.removeprefix("models:/").partition("/")[0].partition("@")[0]

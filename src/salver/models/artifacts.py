@@ -37,8 +37,8 @@ class ArtifactFolder(Protocol):
         """
         ...
 
-    def names(self) -> list[str]:
-        """Relative paths of all files, sorted, at most `MAX_FILES`.
+    def sizes(self) -> dict[str, int]:
+        """Bytes of all files by their relative path, at most `MAX_FILES` of them.
 
         Raises:
             CheckpointError: When there are more, or the folder cannot be listed.
@@ -66,10 +66,10 @@ class LocalArtifacts:
         except FileNotFoundError:
             raise self._missing(name) from None
 
-    def names(self) -> list[str]:
-        """See `ArtifactFolder.names`."""
+    def sizes(self) -> dict[str, int]:
+        """See `ArtifactFolder.sizes`."""
         if self._only is not None:
-            return [self._only]
+            return {self._only: (self._path / self._only).stat().st_size}
         if not self._path.is_dir():
             raise self._missing("model")
         found: dict[str, os.stat_result] = {}
@@ -84,7 +84,7 @@ class LocalArtifacts:
                     f"{self._path / name} is a hard link to a file outside of the folder, through "
                     "which it could be changed. Put a copy of the file there."
                 )
-        return sorted(found)
+        return {name: stat.st_size for name, stat in sorted(found.items())}
 
     def _missing(self, name: str) -> CheckpointError:
         if not self._path.is_dir():

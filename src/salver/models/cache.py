@@ -19,7 +19,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +100,7 @@ class CheckpointCache:
 
     def adopt(
         self,
-        names: Iterable[str],
+        files: Mapping[str, int],
         fetch: Callable[[str, Path, int], None],
         describe: Callable[[Path], Mapping[str, Any]],
         source: str,
@@ -110,7 +110,7 @@ class CheckpointCache:
         Files that were adopted before are not described again.
 
         Args:
-            names: Relative paths of the files.
+            files: Bytes by relative path.
             fetch: As for `put`.
             describe: Given the folder with the files; must say the same of the same files.
             source: Where they come from.
@@ -118,7 +118,7 @@ class CheckpointCache:
         Raises:
             CheckpointError: When the cache cannot be written; and what `describe` raises.
         """
-        with self._writing(), self._staged(names, fetch) as staging:
+        with self._writing(), self._staged(files, fetch) as staging:
             # The version of Salver counts: another one may say other things of the same files.
             key = f"adopted {__version__} {Checkpoint.create(staging).digest}"
             record = self.recall(key)
@@ -134,17 +134,17 @@ class CheckpointCache:
 
     @contextlib.contextmanager
     def _staged(
-        self, names: Iterable[str], fetch: Callable[[str, Path, int], None]
+        self, files: Mapping[str, int], fetch: Callable[[str, Path, int], None]
     ) -> Iterator[Path]:
         folder = self.root / "staging"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
             staging = Path(scratch) / "files"
             staging.mkdir()
-            for name in names:
+            for name, size in files.items():
                 destination = staging / name
                 destination.parent.mkdir(parents=True, exist_ok=True)
-                fetch(name, destination, 0)
+                fetch(name, destination, size)
             yield staging
 
     def _move_in(self, staging: Path, digest: str) -> None:

@@ -38,6 +38,7 @@ from salver.types import Mode
 LOOKUP_S = 10.0
 # A file may take `LOOKUP_S` to begin, and must come at this rate from then on.
 _DOWNLOAD_BYTES_PER_S = 256 * 1024
+_UNKNOWN_BYTES = 1 << 30
 _PAGE = 200
 # For experiments and runs of a store that answers with endless pages.
 _MAX_PAGES = 100
@@ -206,15 +207,15 @@ class RemoteArtifacts:
         self._uri = uri.rstrip("/")
         self._shown = hide_password(uri)
         self._tracking_uri = tracking_uri
-        self._listed: dict[str, set[str]] = {}
-        self._folders: dict[str, set[str]] = {}
+        self._listed: dict[str, dict[str, int]] = {}
+        self._folders: dict[str, list[str]] = {}
 
     def fetch(self, name: str, destination: Path, size: int) -> None:
         """See `ArtifactFolder.fetch`."""
         with _environment():
             from mlflow import artifacts
-        if name not in self._names(str(PurePosixPath(name).parent)):
-            raise missing_file(name, self._shown, sorted(self._names(".")))
+        if name not in self._files(str(PurePosixPath(name).parent)):
+            raise missing_file(name, self._shown, sorted(self._files(".")))
         # A folder of its own: the name under which MLflow puts the file there is its own affair.
         # And whatever a download that was given up still does in it is nobody's loss.
         with tempfile.TemporaryDirectory(
@@ -231,20 +232,20 @@ class RemoteArtifacts:
             )
             os.replace(fetched, destination)
 
-    def names(self) -> list[str]:
-        """See `ArtifactFolder.names`."""
-        found: list[str] = []
+    def sizes(self) -> dict[str, int]:
+        """See `ArtifactFolder.sizes`."""
+        found: dict[str, int] = {}
         pending = ["."]
         while pending:
             folder = pending.pop()
-            found += self._names(folder)
+            found |= self._files(folder)
             pending += self._folders[folder]
             if len(found) + len(pending) > MAX_FILES:
                 raise too_many_files(self._shown)
-        return sorted(found)
+        return dict(sorted(found.items()))
 
-    def _names(self, folder: str) -> set[str]:
-        """Paths of the files in one folder of this folder; asked for once."""
+    def _files(self, folder: str) -> dict[str, int]:
+        """Sizes of the files in one folder of this folder; asked for once."""
         with _environment():
             from mlflow import artifacts
 
@@ -255,11 +256,14 @@ class RemoteArtifacts:
                 LOOKUP_S,
                 self._shown,
             )
-            found: tuple[set[str], set[str]] = (set(), set())
-            for entry in entries:
-                path = str(PurePosixPath(folder, PurePosixPath(entry.path).name))
-                found[entry.is_dir].add(path)
-            self._listed[folder], self._folders[folder] = found
+            paths = {str(PurePosixPath(folder, PurePosixPath(e.path).name)): e for e in entries}
+            self._folders[folder] = [path for path, entry in paths.items() if entry.is_dir]
+            self._listed[folder] = {
+                # Some stores do not say.
+                path: entry.file_size or _UNKNOWN_BYTES
+                for path, entry in paths.items()
+                if not entry.is_dir
+            }
         return self._listed[folder]
 
 

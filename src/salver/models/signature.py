@@ -102,14 +102,18 @@ class Signature:
         """The columns of a batch, by the names and in the dtypes that the model was trained on.
 
         Args:
-            batch: Columns of rows that `row_model` has passed, in the signature's order.
+            batch: Columns of rows that `row_model` has passed, by its attributes, or by the names
+                of the inputs.
 
         Returns:
             Arrays of shape (n,), or (n, ...) for tensors. A missing number is NaN, in a float64
             column if it was to be an integer; a missing time is NaT; other missing values are None.
         """
-        pairs = zip(self.columns, batch.values(), strict=True)
-        return {column.name: _typed(column, values) for column, values in pairs}
+        found = {}
+        for i, column in enumerate(self.columns):
+            name = column.name if column.name in batch else _attribute(column.name, i)
+            found[column.name] = _typed(column, batch[name])
+        return found
 
 
 _LOG_AGAIN = (
@@ -311,7 +315,7 @@ def _decoded(kind: Mapping[str, Any], values: Array) -> Array:
 
 
 def _decoder(kind: Mapping[str, Any]) -> Callable[[Any], Any] | None:
-    """What makes a nested value of its JSON: bytes, times and the model's own names of parts.
+    """What makes a nested value of its JSON: bytes, times, and parts by the model's own names.
 
     Returns:
         Null if JSON's value is the value.
@@ -329,16 +333,25 @@ def _decoder(kind: Mapping[str, Any]) -> Callable[[Any], Any] | None:
         return None if of is None else lambda value: {k: of(v) for k, v in value.items()}
     if which != "object":
         return None
+    return _object_decoder(kind["properties"])
+
+
+def _object_decoder(properties: Mapping[str, Any]) -> Callable[[Any], Any] | None:
     parts = [
-        (part, _attribute(part, i), _decoder(inner))
-        for i, (part, inner) in enumerate(kind["properties"].items())
+        (part, _attribute(part, i), _decoder(kind), kind.get("required", True))
+        for i, (part, kind) in enumerate(properties.items())
     ]
-    if all(part == attribute and of is None for part, attribute, of in parts):
+    if all(part == name and of is None and needed for part, name, of, needed in parts):
         return None
 
     def decode(value: Mapping[str, Any]) -> dict[str, Any]:
-        given = ((part, value[attribute], of) for part, attribute, of in parts)
-        return {part: v if of is None or v is None else of(v) for part, v, of in given}
+        decoded = {}
+        for part, name, of, needed in parts:
+            given = value[name]
+            # A part that is not given is left out, so that the model's own default stands.
+            if given is not None or needed:
+                decoded[part] = given if of is None else of(given)
+        return decoded
 
     return decode
 

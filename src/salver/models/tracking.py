@@ -200,8 +200,8 @@ def _fetch(source: str, uri: str, tracking_uri: str, cache: CheckpointCache) -> 
         try:
             folder.fetch(MANIFEST, destination, 0)
         except CheckpointError as missing:
-            names = folder.names() if path is None or path.is_dir() else []
-            if MLMODEL not in names:
+            files = folder.sizes() if path is None or path.is_dir() else {}
+            if MLMODEL not in files:
                 raise missing from None
             return _adopted(folder, source, cache)
         with open_regular(destination) as file:

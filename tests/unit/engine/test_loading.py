@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from salver import Checkpoint, Service, Threshold, checkpoint, deployment
+from salver import Checkpoint, Threshold, checkpoint, deployment
 from salver.definition import Deployment
 from salver.engine.loading import Loaded, load, references, version_of
-from salver.engine.targets import is_loading, load_service
-from salver.errors import CheckpointCorrupt, ConfigError, ReplicaStartFailed, TargetNotFound
+from salver.errors import CheckpointCorrupt, ConfigError, ReplicaStartFailed
 from salver.testing import StubModel
-
-SERVICE = """
-from pydantic import BaseModel
-from salver import Service, deployment
-from salver.engine.targets import is_loading
-
-LOADING = is_loading()
-
-class Text(BaseModel):
-    text: str
-
-@deployment(input=Text)
-class Tagger:
-    def __call__(self, batch):
-        return list(batch["text"])
-
-tagger = Tagger.bind()
-service = Service(tagger)
-number = 3
-"""
 
 
 class Text(BaseModel):
@@ -47,35 +25,6 @@ def bound(*args: Any, **options: Any) -> Deployment:
 
 def loaded(one: Deployment, resolved: Any = None) -> Loaded:
     return load(one, resolved or {}, lambda _text: None)
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name of a module with a service, in the current folder."""
-    monkeypatch.syspath_prepend(tmp_path)
-    name = f"service_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(SERVICE)
-    return name
-
-
-def test_a_service_is_found_by_module_and_name(module: str) -> None:
-    """The target gives the very object that the module holds."""
-    service = load_service(f"{module}:service")
-
-    assert service is sys.modules[module].service
-    assert ["Tagger"] == list(service.deployments)
-
-
-def test_a_service_is_found_by_file_and_name(module: str, tmp_path: Path) -> None:
-    """A file is imported once, and under a name that every process gives it."""
-    target = f"{tmp_path / module}.py:service"
-
-    assert load_service(target) is load_service(target)
-
-
-def test_a_deployment_alone_is_a_service(module: str) -> None:
-    """A bound deployment needs no Service around it."""
-    assert isinstance(load_service(f"{module}:tagger"), Service)
 
 
 def test_a_model_says_where_its_tokenizer_is(tmp_path: Path) -> None:
@@ -104,42 +53,6 @@ def test_a_tokenizer_that_is_no_path_is_an_error() -> None:
 
     with pytest.raises(ReplicaStartFailed, match="tokenizer_file_ is 3; it takes the path"):
         loaded(deployment(input=Text)(Reader).bind())
-
-
-def test_a_module_can_tell_that_it_is_being_loaded(module: str) -> None:
-    """That is how a service that runs itself while it is imported is refused."""
-    load_service(f"{module}:service")
-
-    assert sys.modules[module].LOADING
-    assert not is_loading()
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [
-        ("{m}", "MODULE:NAME"),
-        ("{m}:", "MODULE:NAME"),
-        (":service", "MODULE:NAME"),
-        ("{m}:servise", "Did you mean 'service'"),
-        ("{m}:number", "is a int; wanted a salver.Service"),
-        ("no_such_module_at_all:service", "no module 'no_such_module_at_all'.*Run from the folder"),
-        ("{m}.inner:service", "no module '{m}"),
-        ("/no/such/file.py:service", "no file /no/such/file.py"),
-    ],
-)
-def test_a_wrong_target_is_explained(module: str, target: str, says: str) -> None:
-    """The error says what was given and what would be right."""
-    with pytest.raises(TargetNotFound, match=says.format(m=module)):
-        load_service(target.format(m=module))
-
-
-def test_an_import_that_fails_inside_the_module_is_shown_as_it_is(tmp_path: Path) -> None:
-    """A missing library is not mistaken for a missing module, also at the second attempt."""
-    path = tmp_path / "broken.py"
-    path.write_text("import no_such_library\nservice = 1")
-    for _ in range(2):
-        with pytest.raises(ModuleNotFoundError, match="no_such_library"):
-            load_service(f"{path}:service")
 
 
 def test_golden_examples_are_answered_at_load() -> None:
