@@ -9,6 +9,7 @@ out of the artefact; only names, numbers and files are asked for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -131,12 +132,13 @@ class MlflowStore:
         run = self._ask(
             lambda: self._client.get_run(run_id), missing=run_not_found(run_id, self._shown)
         )
-        for output in reversed(getattr(run.outputs, "model_outputs", None) or []):
-            model_id = output.model_id
-            found = self._ask(lambda model_id=model_id: self._client.get_logged_model(model_id))  # type: ignore[misc]
-            if found.name == name:
-                return self._expect(found.artifact_location)
-        return None
+        ids = [output.model_id for output in getattr(run.outputs, "model_outputs", None) or []]
+        found = [self._ask(functools.partial(self._client.get_logged_model, one)) for one in ids]
+        named = [one for one in found if one.name == name]
+        if not named:
+            return None
+        last = min(named, key=lambda one: (-one.creation_timestamp, one.model_id))
+        return self._expect(last.artifact_location)
 
     def model_source(self, version: ModelVersion) -> tuple[ModelVersion, str]:
         """See `TrackingStore.model_source`."""
