@@ -5,12 +5,14 @@ It does not know rows, bodies or files, nor who refuses a value that no column c
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import orjson
 from pydantic import AliasChoices, AliasPath, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
@@ -109,10 +111,18 @@ def text_reader(field: Field, annotation: Any) -> Callable[[Any], Any]:
     def read(text: Any) -> Any:
         try:
             return _as_json(adapter.validate_strings(text))
-        except ValueError:  # whoever checks the row says what is wrong with it
-            return text
+        except ValueError:
+            return _nested(text)
 
     return read
+
+
+def _nested(text: Any) -> Any:
+    """A list or an object, which stands in a cell as JSON; else the text as it is."""
+    if isinstance(text, str) and text[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return orjson.loads(text)
+    return text  # whoever checks the row says what is wrong with it
 
 
 def fault(value: Any, depth: int = 1) -> str | None:

@@ -675,7 +675,9 @@ TEXTS = [
     ("day", "2024-02-29", "2024-02-29"),
     ("day", "2024-02-30", None),
     ("day", "", ...),
-    ("tags", "[]", None),
+    ("tags", "[]", []),
+    ("tags", "[1]", None),
+    ("tags", "[", None),
     ("unknown", "5", "no matter"),
     (None, ["more", "cells"], "no matter"),
 ]
