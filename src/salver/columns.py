@@ -5,6 +5,7 @@ It does not know rows, bodies or files, nor who refuses a value that no column c
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
-from pydantic import AliasChoices, AliasPath, TypeAdapter
+from pydantic import AliasChoices, AliasPath, EncodedBytes, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -88,9 +89,14 @@ def extractor(field: Field, key: str, annotation: Any) -> Callable[[Mapping[str,
     if field.dtype != "object" and not _members(_unwrap(annotation)[0]):
         return plain
 
+    encoded = _is_base64(annotation)
+
     def dumped(values: Mapping[str, Any]) -> Any:
         try:
-            value = _as_json(values[name])
+            value = values[name]
+            if encoded and isinstance(value, bytes):
+                return base64.b64encode(value).decode()
+            value = _as_json(value)
         except ValueError:  # pydantic's, for what JSON does not know and for endless nesting
             raise Unfit([key], NOT_JSON) from None
         return plain({name: value})
@@ -161,6 +167,13 @@ def _members(kind: Any) -> list[Any]:
     if get_origin(kind) is Literal:
         return [m.value if isinstance(m, Enum) else m for m in get_args(kind)]
     return [m.value for m in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
+
+
+def _is_base64(annotation: Any) -> bool:
+    """Whether a type is `Base64Bytes`, whose bytes stand in JSON as base64; optional ones too."""
+    if get_origin(annotation) is Annotated:
+        return any(isinstance(m, EncodedBytes) for m in get_args(annotation)[1:])
+    return any(map(_is_base64, get_args(annotation)))
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:

@@ -83,7 +83,8 @@ class Schema:
         self._one: TypeAdapter[BaseModel] = TypeAdapter(model)
         self._many: TypeAdapter[list[BaseModel]] = TypeAdapter(list[model])  # type: ignore[valid-type]
         self._extract = tuple(
-            extractor(f, self._spellings[f.name][0], infos[f.name].annotation) for f in self.fields
+            extractor(f, self._spellings[f.name][0], infos[f.name].rebuild_annotation())
+            for f in self.fields
         )
         self._flat = flat_reader(model)
         self._readers = {

@@ -6,7 +6,7 @@ from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, Field
+from pydantic import AliasChoices, AliasPath, Base64Bytes, BaseModel, Field
 
 from salver.columns import (
     MAX_DEPTH,
@@ -169,6 +169,8 @@ def test_a_column_holds_json_values_within_bounds(value, word):
         (Inner, Inner(n=3), {"n": 3}),
         (decimal.Decimal, decimal.Decimal("1.50"), "1.50"),
         (Any, {"a": (1,)}, {"a": [1]}),
+        (Base64Bytes, b"\xff\xef", "/+8="),
+        (Base64Bytes | None, b"\xff\xef", "/+8="),
     ],
 )
 def test_values_reach_a_model_as_plain_json_values(annotation, value, plain):

@@ -171,7 +171,8 @@ def predict(  # noqa: PLR0913 - one for each option
     """Predicts every row of INPUT and writes OUTPUT, a folder.
 
     INPUT is a CSV, JSON Lines or Parquet file, a folder of them, a glob in quotes, or a URI such as
-    s3://bucket/rows.parquet. OUTPUT gets the input's columns and the results in input order; rows
+    s3://bucket/rows.parquet. A folder of images gives a row for each, in the model's only field of
+    bytes. OUTPUT gets the input's columns and the results in input order; rows
     that fail go to OUTPUT/_quarantine with the reason. An interrupted job goes on with --resume.
     """
     _refuse_ray_options(engine, address, working_dir)

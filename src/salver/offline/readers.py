@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from salver.errors import InputUnreadable
 from salver.offline.columns import refuse_duplicates, refuse_missing
+from salver.offline.image_reader import ImageReader
 from salver.offline.rows import Block, Cursor, plain_values
 from salver.offline.sources import InputFile, Source
 from salver.offline.text_readers import (
@@ -57,6 +58,8 @@ def open_reader(
     """
     if source.format == "csv":
         return CsvReader(source, schema, delimiter=delimiter, fill_defaults=fill_defaults)
+    if source.format == "image":
+        return ImageReader(source, schema, fill_defaults=fill_defaults)
     if source.format == "jsonl":
         return JsonLinesReader(source, schema, fill_defaults=fill_defaults)
     return ParquetReader(source, schema, fill_defaults=fill_defaults)

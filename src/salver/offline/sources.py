@@ -29,6 +29,7 @@ FORMATS = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"), "image"),
 }
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -215,10 +216,10 @@ def _suffixes(name: str) -> tuple[str, str | None]:
 def _input_file(info: Any, base: str) -> InputFile:
     name = _relative(info.path, base)
     suffix, compression = _suffixes(name)
-    if suffix not in FORMATS or (compression and FORMATS[suffix] == "parquet"):
+    if suffix not in FORMATS or (compression and FORMATS[suffix] not in ("csv", "jsonl")):
         raise InputUnreadable(
-            f"{name} has no known format. Known names end with {', '.join(FORMATS)}; all but Parquet "
-            f"also with {', '.join(COMPRESSIONS)}. Rename it, or choose files with a glob such as "
+            f"{name} has no known format. Known names end with {', '.join(FORMATS)}; of these "
+            f"CSV and JSON Lines also with {', '.join(COMPRESSIONS)}. Rename it, or choose files with a glob such as "
             "'folder/*.csv'."
         )
     return InputFile(name, info.path, info.size, info.mtime_ns, compression)
