@@ -61,6 +61,7 @@ def main(log_level: str) -> None:
     salver best-run EXPERIMENT --metric val_loss       which run of MLflow to serve
     salver parity service:service --on rows.csv        do both give the same answers?
     salver serve service:service --engine ray          the same file, on a Ray cluster
+    salver serve models:/tagger@champion               a model of MLflow as it is
     """
     import logging
 
