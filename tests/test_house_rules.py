@@ -45,6 +45,12 @@ TESTED_ELSEWHERE = {
     "offline/layout.py": "tests/unit/offline/test_writers.py",  # types of the written columns
     "offline/results.py": "tests/unit/offline/test_job.py",  # order and quarantine of a chunk
     "offline/rows.py": "tests/unit/offline/test_readers.py",  # what readers yield
+    "models/frameworks/__init__.py": "tests/unit/models/test_adoption.py",
+    "models/frameworks/exported.py": "tests/frameworks/test_pytorch.py",
+    "models/frameworks/networks.py": "tests/frameworks/test_pytorch.py",
+    "models/frameworks/tables.py": "tests/frameworks/test_lightgbm.py",
+    "models/frameworks/texts.py": "tests/frameworks/test_transformers.py",
+    "models/signature.py": "tests/frameworks/test_types.py",
     "models/unpickling.py": "tests/frameworks",
     "online/refusals.py": "tests/unit/online/test_predict.py",  # the errors of the short lane
     "online/http_deadlines.py": "tests/e2e",

@@ -155,12 +155,17 @@ class Pipeline:
         return array
 
     def _failure(self, error: BaseException) -> Failure:
-        detail = "".join(traceback.format_exception(error))
-        self._log(detail)
-        if isinstance(error, BadModelOutput):
-            return Failure("bad_model_output", f"The model's output is not usable: {error}", detail)
-        kind = type(error).__name__
-        return Failure("model_error", f"The model raised {kind} on this row.", detail)
+        failure = _failure_of(error)
+        self._log(failure.detail or failure.message)
+        return failure
+
+
+def _failure_of(error: BaseException) -> Failure:
+    detail = "".join(traceback.format_exception(error))
+    if isinstance(error, BadModelOutput):
+        return Failure("bad_model_output", f"The model's output is not usable: {error}", detail)
+    kind = type(error).__name__
+    return Failure("model_error", f"The model raised {kind} on this row.", detail)
 
 
 def _class_names(model: Any) -> tuple[Any, ...]:
@@ -229,7 +234,7 @@ def _as_frame(columns: Mapping[str, np.ndarray[Any, Any]]) -> Any:
 
 
 def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any:
-    """`value` as JSON knows it; a number that is not finite fails the row."""
+    """`value` as JSON knows it; a number that is not finite, or an exception, fails the row."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if value is None or isinstance(value, bool):
@@ -246,6 +251,9 @@ def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any
         return [_plain(v, name, row, failures) for v in value]
     if isinstance(value, Mapping):
         return {_text(str(k), name): _plain(v, name, row, failures) for k, v in value.items()}
+    if isinstance(value, Exception):  # of a model that asks others, and knows which row failed
+        failures.setdefault(row, _failure_of(value))
+        return None
     raise BadModelOutput(
         f"column {name!r} holds a {type(value).__name__}; expected texts, numbers, booleans, null, "
         "and lists or mappings of these."

@@ -424,3 +424,31 @@ def test_one_result_is_made_plain():
     assert plain_row({"a": float("nan")})[1].code == "non_finite_output"
     with pytest.raises(BadModelOutput, match="object"):
         plain_row({"a": object()})
+
+
+def test_a_model_may_give_an_exception_for_a_row():
+    """That row fails with it, and no other row is asked again."""
+    asked = []
+
+    def model(columns):
+        asked.append(len(columns["n"]))
+        return {"prediction": [ValueError("x") if n == 1 else int(n) for n in columns["n"]]}
+
+    outcomes = Pipeline(model).run(batch(3))
+    assert [3] == asked
+    assert "model_error" == outcomes[1].failure.code
+    assert "ValueError" in outcomes[1].failure.message
+    assert [0, 2] == [outcomes[0]["prediction"], outcomes[2]["prediction"]]
+
+
+def test_a_model_that_takes_no_batches_is_found_out():
+    """Which `run` hides, by asking row by row."""
+
+    def single(columns):
+        if len(columns["n"]) > 1:
+            raise ValueError("one at a time")
+        return columns["n"].tolist()
+
+    assert [0, 1] == [o["prediction"] for o in Pipeline(single).run(batch(2))]
+    assert not Pipeline(single).takes_batches(batch(2))
+    assert Pipeline(single).takes_batches(batch(1))

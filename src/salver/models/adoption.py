@@ -58,9 +58,15 @@ def described(folder: Path, source: str) -> dict[str, Any]:
     code = frameworks.adapter_of(framework).code_in(artifact)
     signature = logged.inputs if logged else None
     if signature is None:
-        if code:  # which alone could tell
-            raise CodeRefused(f"{refusal(source, code)} It also {no_signature(source).message}")
-        signature = frameworks.signature_of(framework, artifact)
+        try:
+            if code and framework not in frameworks.READ_AS_TEXT:
+                raise no_signature("It also")
+            signature = frameworks.signature_of(framework, artifact)
+        except CheckpointError as error:
+            if not code:
+                raise
+            # To allow the code would not be enough: without running it nobody knows the inputs.
+            raise CodeRefused(f"{refusal(source, code)} {error.message}") from error
     found = Description(framework, flavor, signature, tuple(code), name_of(source))
     examples = [{"input": row} for row in example_rows(folder, names, signature)]
     return {METADATA: found.dump(), "examples": examples}

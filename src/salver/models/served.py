@@ -45,6 +45,9 @@ class ServedModel:
         classes = getattr(self._model, "classes_", None)
         if classes is not None:
             self.classes_ = list(classes)
+        tokenizer = getattr(self._model, "tokenizer_file_", None)
+        if tokenizer is not None:
+            self.tokenizer_file_ = tokenizer
 
     def read_from(self, fields: Mapping[str, str]) -> None:
         """Says where the inputs stand in a batch, for rows of another model than the signature's.

@@ -22,9 +22,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     WithJsonSchema,
     create_model,
 )
+from pydantic_core import core_schema
 
 from salver.errors import CheckpointError
 
@@ -198,6 +200,20 @@ def _as_time(value: Any) -> Any:
     return datetime.combine(value, time.min) if is_day else value
 
 
+def _as_mapping(value: Any) -> Any:
+    """Arrow gives its maps as pairs."""
+    is_pairs = isinstance(value, list) and all(type(p) is tuple and len(p) == 2 for p in value)
+    return dict(value) if is_pairs else value
+
+
+class _Time:
+    """A datetime, by ISO 8601 where it is a text. A class, for of `Annotated` CSV sees the half."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return core_schema.no_info_before_validator_function(_as_time, handler(datetime))
+
+
 _BINARY = Annotated[
     str,
     BeforeValidator(_as_base64),
@@ -234,7 +250,8 @@ def _annotation(kind: Mapping[str, Any], name: str, depth: int = 0) -> Any:
     if which == "array":
         return list[_annotation(kind["items"], name, depth + 1)]  # type: ignore[misc]
     if which == "map":
-        return dict[str, _annotation(kind["values"], name, depth + 1)]  # type: ignore[misc]
+        of: Any = dict[str, _annotation(kind["values"], name, depth + 1)]  # type: ignore[misc]
+        return Annotated[of, BeforeValidator(_as_mapping)]
     if which == "object":
         return _nested(kind["properties"], name, depth)
     if which == "any":
@@ -270,7 +287,7 @@ def _scalar_annotation(dtype: str, given: str) -> Any:
         "bool": bool,
         "str": str,
         "bytes": _BINARY,
-        "datetime64[us]": Annotated[datetime, BeforeValidator(_as_time)],
+        "datetime64[us]": _Time,
     }
     if dtype not in known:
         raise ValueError(f"{given!r} is no known type")
@@ -293,7 +310,8 @@ def _tensor_annotation(spec: Mapping[str, Any]) -> Any:
 def _typed(column: Column, values: Array) -> Array:
     dtype = column.dtype
     if dtype is None:
-        return _decoded(column.type, values)
+        decode = _decoder(column.type)
+        return values if decode is None else _each(decode, values)
     missing = [value is None for value in values] if values.dtype == object else []
     if any(missing):
         return _with_missing(dtype, values)
@@ -306,12 +324,10 @@ def _typed(column: Column, values: Array) -> Array:
     return _stacked(values, dtype)
 
 
-def _decoded(kind: Mapping[str, Any], values: Array) -> Array:
-    decode = _decoder(kind)
-    if decode is not None:
-        values = values.copy()
-        values[:] = [None if v is None else decode(v) for v in values]
-    return values
+def _each(convert: Callable[[Any], Any], values: Array) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = [None if v is None else convert(v) for v in values]
+    return array
 
 
 def _decoder(kind: Mapping[str, Any]) -> Callable[[Any], Any] | None:
@@ -331,9 +347,7 @@ def _decoder(kind: Mapping[str, Any]) -> Callable[[Any], Any] | None:
     if which == "map":
         of = _decoder(kind["values"])
         return None if of is None else lambda value: {k: of(v) for k, v in value.items()}
-    if which != "object":
-        return None
-    return _object_decoder(kind["properties"])
+    return _object_decoder(kind["properties"]) if which == "object" else None
 
 
 def _object_decoder(properties: Mapping[str, Any]) -> Callable[[Any], Any] | None:
@@ -347,7 +361,7 @@ def _object_decoder(properties: Mapping[str, Any]) -> Callable[[Any], Any] | Non
     def decode(value: Mapping[str, Any]) -> dict[str, Any]:
         decoded = {}
         for part, name, of, needed in parts:
-            given = value[name]
+            given = value.get(name, value.get(part))  # by the latter, in a row model of the user's
             # A part that is not given is left out, so that the model's own default stands.
             if given is not None or needed:
                 decoded[part] = given if of is None else of(given)
@@ -366,10 +380,7 @@ def _with_missing(dtype: str, values: Array) -> Array:
 
 def _converted(dtype: str, values: Array) -> Array:
     if dtype == "bytes":
-        convert: Callable[[str], Any] = base64.b64decode
-        array = np.empty(len(values), dtype=object)
-        array[:] = [None if v is None else convert(v) for v in values]
-        return array
+        return _each(base64.b64decode, values)
     times = [None if v is None else _utc(datetime.fromisoformat(v)) for v in values]
     return np.array(times, dtype="datetime64[us]")
 
@@ -385,6 +396,4 @@ def _stacked(values: Array, dtype: str) -> Array:
     try:
         return np.array(list(values), dtype=dtype)
     except ValueError:
-        array = np.empty(len(values), dtype=object)
-        array[:] = [np.array(v, dtype=dtype) for v in values]
-        return array
+        return _each(lambda v: np.array(v, dtype=dtype), values)

@@ -23,3 +23,10 @@ def with_cloudpickle(path: Path) -> Any:
 
     with path.open("rb") as file:
         return cloudpickle.load(file)
+
+
+def with_torch(path: Path) -> Any:
+    """What torch.save has written, on the CPU."""
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=False)

@@ -15,7 +15,22 @@ from salver.errors import CheckpointError, MissingExtra, nearest
 from salver.models.description import Adapter, Artifact, Model
 from salver.models.signature import Signature
 
-ADAPTERS = ("onnx", "sklearn", "xgboost", "lightgbm")
+ADAPTERS = (
+    "transformers",
+    "onnx",
+    "sklearn",
+    "catboost",
+    "xgboost",
+    "lightgbm",
+    "pytorch",
+    "tensorflow",
+    "jax",
+    "langchain",
+    "pyfunc",
+)
+
+# Whose `signature_of` reads texts and shapes, and runs nothing even where `load` would.
+READ_AS_TEXT = ("pytorch", "transformers")
 
 
 def adapter_of(framework: str) -> Adapter:

@@ -1,6 +1,9 @@
 """XGBoost: boosters in its own formats, UBJSON and JSON, which hold no code.
 
-It does not know where the files came from.
+An estimator of the scikit-learn face is saved as its booster. It answers as the estimator did, with
+the trees up to the best iteration if training was stopped early; a booster of `xgboost.train`
+answers with all of its trees, as its own `predict` does. Classes have no names in these files: they
+are 0, 1, and so on. It does not know where the files came from.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import numpy as np
 
 from salver.errors import CheckpointError
 from salver.models.description import Artifact, Inputs, Model
-from salver.models.frameworks.tables import as_matrix, is_matrix
+from salver.models.frameworks.tables import Features, codes_of, kind_of
 from salver.models.signature import Column, Signature, scalar, tensor
 
 LIBRARY = "xgboost"
@@ -20,8 +23,7 @@ MODULES = ("xgboost",)
 EXTRA = "xgboost"
 FLAVORS = ("xgboost",)
 
-_OWN = (".ubj", ".json", ".xgb", ".model", ".deprecated")
-_TYPES = {"int": "int64", "i": "bool", "q": "double", "float": "double", "c": "category"}
+_TYPES = {"int": "int64", "i": "bool", "c": "int64"}  # a category without known names is its code
 
 
 def recognise(names: tuple[str, ...]) -> bool:
@@ -30,34 +32,24 @@ def recognise(names: tuple[str, ...]) -> bool:
 
 
 def code_in(artifact: Artifact) -> list[str]:
-    """None, but for pickles that go by another name."""
-    name = _file(artifact)
-    with artifact.path(name).open("rb") as file:
-        head = file.read(2)
-    if head[:1] == b"{":  # both formats begin an object so
-        return []
-    return [f"{name} is not in XGBoost's own formats; what else it reads may be a pickle"]
+    """None: what is not in XGBoost's own formats is not read at all."""
+    artifact.path(_file(artifact))
+    return []
 
 
 def signature_of(artifact: Artifact) -> Signature:
     """The features that the booster was trained on; without names, a list of numbers."""
     booster = _booster(artifact)
-    names, types = booster.feature_names, booster.feature_types
+    names = booster.feature_names
     if not names:
-        size = booster.num_features()
-        return Signature((Column("input", tensor("float32", [-1, size])),))
-    kinds = [_TYPES.get(t, "double") for t in types or ["q"] * len(names)]
-    if "category" in kinds:
-        raise CheckpointError(
-            f"{_file(artifact)} has categorical features, whose values it does not name. Log it "
-            "to MLflow with a signature."
-        )
-    return Signature(
-        tuple(
-            Column(n, scalar(k if k != "double" else "float64"), required=False)
-            for n, k in zip(names, kinds, strict=True)
-        )
-    )
+        return Signature((Column("input", tensor("float32", [-1, booster.num_features()])),))
+    categories = _categories(booster)
+    types = booster.feature_types or ["float"] * len(names)
+    columns = []
+    for name, given in zip(names, types, strict=True):
+        known = kind_of(categories.get(name, ()))
+        columns.append(Column(name, scalar(known or _TYPES.get(given, "float64")), required=False))
+    return Signature(tuple(columns))
 
 
 def load(artifact: Artifact, signature: Signature) -> Model:
@@ -70,48 +62,79 @@ class Booster:
 
     Args:
         booster: XGBoost's.
-        signature: Its inputs, of which there must be as many as features.
+        signature: Its inputs.
 
     Raises:
-        CheckpointError: If there are not.
+        CheckpointError: If they are not the features of the booster.
     """
 
     def __init__(self, booster: Any, signature: Signature) -> None:
         self._booster = booster
         learner = json.loads(booster.save_config())["learner"]
         self._objective = learner["objective"]["name"]
-        count = int(learner["learner_model_param"]["num_class"])
-        if self._objective in ("binary:logistic", "multi:softprob", "multi:softmax"):
-            self.classes_ = list(range(max(count, 2)))
-        given = [column.name for column in signature.columns]
-        size = booster.num_features()
-        if len(given) != size and not signature.columns[0].shape:
-            raise CheckpointError(
-                f"The signature has {len(given)} inputs, and the booster takes {size} features. "
-                "Log the model with the signature of what it was trained on."
-            )
+        parameters = learner["learner_model_param"]
+        self._has_several_targets = int(parameters.get("num_target", 1)) > 1
+        is_classifier = self._objective in ("binary:logistic", "multi:softprob", "multi:softmax")
+        if is_classifier and not self._has_several_targets:
+            self.classes_ = list(range(max(int(parameters["num_class"]), 2)))
+        self._trees = _trees(booster, learner["gradient_booster"]["name"])
+        names = booster.feature_names
+        self._features = Features(signature, booster.num_features(), names, _categories(booster))
 
     def __call__(self, inputs: Inputs) -> dict[str, Any]:
         """One entry per row."""
         import xgboost
 
-        names = self._booster.feature_names
-        if names and not is_matrix(inputs) and set(names) == set(inputs):
-            inputs = {name: inputs[name] for name in names}
-        matrix = as_matrix(inputs, "float32")
-        data = xgboost.DMatrix(matrix, feature_names=names, feature_types=self._types())
+        data = xgboost.DMatrix(
+            self._features.matrix(inputs, "float32"),
+            feature_names=self._booster.feature_names,
+            feature_types=self._booster.feature_types,
+        )
         if self._objective == "multi:softmax":
             # It answers labels alone; of the margins come the probabilities that softprob gives.
-            return {"probabilities": _softmax(self._booster.predict(data, output_margin=True))}
-        found = self._booster.predict(data)
+            margins = self._booster.predict(data, output_margin=True, iteration_range=self._trees)
+            return {"probabilities": _softmax(margins)}
+        found = self._booster.predict(data, iteration_range=self._trees)
         if self._objective == "binary:logistic":
+            if self._has_several_targets:  # labels that do not exclude each other
+                return {"prediction": (found > 0.5).astype(int), "score": found}
             return {"probabilities": np.column_stack([1 - found, found])}
         if self._objective == "multi:softprob":
             return {"probabilities": found}
         return {"prediction": found}
 
-    def _types(self) -> Any:
-        return self._booster.feature_types
+
+def _trees(booster: Any, kind: str) -> tuple[int, int]:
+    """The range of trees to ask; (0, 0) stands for all."""
+    is_estimator = booster.attr("scikit_learn") is not None
+    if kind == "gblinear" or not is_estimator or booster.attr("best_iteration") is None:
+        return (0, 0)
+    return (0, int(booster.best_iteration) + 1)
+
+
+def _categories(booster: Any) -> dict[str, dict[Any, int]]:
+    """The categories of each feature that has them, if the file holds them (from XGBoost 3.1 on).
+
+    Raises:
+        CheckpointError: If XGBoost has cut them off.
+    """
+    has_any = booster.feature_names and "c" in (booster.feature_types or ())
+    if not has_any or not hasattr(booster, "get_categories"):
+        return {}
+    found = booster.get_categories(export_to_arrow=True).to_arrow()
+    try:
+        named = {name: array.to_pylist() for name, array in found if array is not None}
+    except UnicodeDecodeError:
+        named = {"": ["\ufffd"]}
+    texts = [text for known in named.values() for text in known if isinstance(text, str)]
+    if not all(text.isascii() for text in texts):
+        # It counts letters and keeps bytes (seen in 3.2.0): "Köln" and "Ulm" come back as "Köl"
+        # and "nUl", without a sign of which they were.
+        raise CheckpointError(
+            "The booster has categories with letters beyond ASCII, which XGBoost does not keep "
+            "whole. Give them numbers or ASCII names, and train it again."
+        )
+    return {name: codes_of(known) for name, known in named.items()}
 
 
 def _softmax(margins: Any) -> np.ndarray[Any, Any]:
@@ -130,7 +153,17 @@ def _booster(artifact: Artifact) -> Any:
     import xgboost
 
     name = _file(artifact)
+    content = artifact.path(name).read_bytes()
+    # Both formats begin with an object; of other bytes XGBoost may end the process.
+    if not content.startswith(b"{"):
+        raise CheckpointError(
+            f"{name} is no booster in UBJSON or JSON. Save it with Booster.save_model('model.ubj')."
+        )
+    booster = xgboost.Booster()
     try:
-        return xgboost.Booster(model_file=artifact.path(name))
+        booster.load_model(bytearray(content))  # the format is told by the bytes, not by the name
     except xgboost.core.XGBoostError as error:
         raise CheckpointError(f"{name} is no booster that XGBoost reads: {error}") from error
+    if not booster.num_features():
+        raise CheckpointError(f"{name} is no booster: it takes no features.")
+    return booster
