@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.resources
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -107,3 +109,18 @@ def test_asking_for_help_imports_nothing_heavy():
 def test_the_package_says_that_it_is_typed():
     """The marker file ships with the package, so that type checkers read its annotations."""
     assert (importlib.resources.files("salver") / "py.typed").is_file()
+
+
+def test_the_package_alone_brings_no_framework():
+    """They are extras, each named by the error that wants it."""
+    needed = {
+        re.split(r"[^\w-]", line)[0].lower()
+        for line in importlib.metadata.requires("salver") or []
+        if "extra ==" not in line
+    }
+    frameworks = {
+        "catboost", "flax", "jax", "keras", "langchain-core", "lightgbm", "onnx", "onnxruntime",
+        "pandas", "ray", "scikit-learn", "tensorflow", "torch", "transformers", "xgboost",
+    }  # fmt: skip
+    assert "mlflow-skinny" in needed
+    assert set() == needed & frameworks

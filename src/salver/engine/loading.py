@@ -20,6 +20,7 @@ from salver.engine.samples import sample_rows
 from salver.errors import CodeRefused, ConfigError, ReplicaStartFailed
 from salver.models.checkpoint import Checkpoint
 from salver.models.description import Description, refusal
+from salver.models.frameworks import require_library
 from salver.models.reference import CheckpointReference
 from salver.models.served import ServedModel
 from salver.pipeline import Pipeline
@@ -108,12 +109,13 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
 
 
 def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
-    """What a model runs when it is loaded, where its options allow that.
+    """What a model runs when it is loaded, where its options allow that and it can be loaded here.
 
     A class of the user's own loads as it likes.
 
     Raises:
         CodeRefused: If it would run any and may not; says what, and how to allow it.
+        MissingExtra: If its framework is not installed.
     """
     if deployment.target is not ServedModel:
         return []
@@ -123,6 +125,7 @@ def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
         found = Description.of(Checkpoint.look(one["path"], source))
         if found.code and not deployment.options.allow_code:
             raise CodeRefused(refusal(source, found.code))
+        require_library(found.framework)
         reasons += found.code
     return reasons
 

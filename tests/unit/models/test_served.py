@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ import pytest
 from pydantic import BaseModel, Field
 
 from salver import Checkpoint, Threshold, model
-from salver.engine.loading import load
-from salver.errors import CheckpointError, CodeRefused, ConfigError, ReplicaStartFailed
+from salver.engine.loading import allowed_code, load
+from salver.errors import (
+    CheckpointError,
+    CodeRefused,
+    ConfigError,
+    MissingExtra,
+    ReplicaStartFailed,
+)
 from salver.models.adoption import described
 from salver.models.served import ServedModel, deployment_for
 
@@ -107,6 +114,19 @@ def test_code_is_refused_until_it_is_allowed(tmp_path: Path) -> None:
     allowed = model("models:/m/1", input=X, allow_code=True)
     with pytest.raises(KeyError):  # of the unpickler
         load(allowed, resolved(found), lambda _text: None)
+
+
+def test_a_framework_that_is_not_installed_is_named(
+    flowers: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the line that installs it, before any replica is started."""
+    is_there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "lightgbm" else is_there(name)
+    )
+    made = deployment_for(flowers, f"models:/flowers/1@sha256:{flowers.digest}")
+    with pytest.raises(MissingExtra, match=r"lightgbm.*pip install 'salver\[lightgbm\]'"):
+        allowed_code(made, resolved(flowers))
 
 
 def test_options_are_checked_at_once() -> None:

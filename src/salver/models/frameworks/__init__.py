@@ -70,24 +70,22 @@ def load(framework: str, artifact: Artifact, signature: Signature) -> Model:
     Raises:
         MissingExtra: If the framework is not installed.
     """
-    adapter = adapter_of(framework)
-    with_library(adapter, framework)
-    return adapter.load(artifact, signature)
+    return require_library(framework).load(artifact, signature)
 
 
 def signature_of(framework: str, artifact: Artifact) -> Signature:
     """What the model itself says of its inputs; raises as `load`."""
-    adapter = adapter_of(framework)
-    with_library(adapter, framework)
-    return adapter.signature_of(artifact)
+    return require_library(framework).signature_of(artifact)
 
 
-def with_library(adapter: Adapter, framework: str) -> None:
-    """Checks that the framework is installed, by its own names.
+def require_library(framework: str) -> Adapter:
+    """The adapter, once it is sure that what it imports is installed.
 
     Raises:
         MissingExtra: If it is not; names the line that installs it.
     """
+    adapter = adapter_of(framework)
     for module in adapter.MODULES:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(adapter.LIBRARY, f"A model of {framework}", adapter.EXTRA)
+    return adapter
