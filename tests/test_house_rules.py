@@ -50,7 +50,7 @@ TESTED_ELSEWHERE = {
     "models/frameworks/networks.py": "tests/frameworks/test_pytorch.py",
     "models/frameworks/tables.py": "tests/frameworks/test_lightgbm.py",
     "models/frameworks/texts.py": "tests/frameworks/test_transformers.py",
-    "models/signature.py": "tests/frameworks/test_types.py",
+    "models/signature.py": "tests/frameworks/test_signature.py",
     "models/unpickling.py": "tests/frameworks",
     "online/refusals.py": "tests/unit/online/test_predict.py",  # the errors of the short lane
     "online/http_deadlines.py": "tests/e2e",
