@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightgbm
@@ -27,7 +28,7 @@ class Price(mlflow.pyfunc.PythonModel):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Iterator[Path]:
     """Where `price` is registered: a pickle as its first version, the champion is its third."""
     root = tmp_path_factory.mktemp("docs")
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
@@ -42,7 +43,9 @@ def folder(tmp_path_factory) -> Path:
         mlflow.lightgbm.log_model(booster, name="model", **kept)
     mlflow.MlflowClient().set_registered_model_alias("price", "champion", "3")
     ROOMS.to_parquet(root / "in.parquet")
-    return root
+    yield root
+    mlflow.clear_active_model()  # which it remembers for its process, as the store
+    mlflow.set_tracking_uri(None)
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

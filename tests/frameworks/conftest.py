@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from frameworks.asking import Asker
+
+
+@pytest.fixture(autouse=True)
+def forgetful_mlflow() -> Iterator[None]:
+    """MLflow remembers for its process which model was logged or loaded last, and in which store."""
+    yield
+    mlflow.clear_active_model()
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
