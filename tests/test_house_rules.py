@@ -48,6 +48,7 @@ TESTED_ELSEWHERE = {
     "models/frameworks/__init__.py": "tests/unit/models/test_adoption.py",
     "models/frameworks/exported.py": "tests/frameworks/test_pytorch.py",
     "models/frameworks/networks.py": "tests/frameworks/test_pytorch.py",
+    "models/frameworks/protobuf.py": "tests/frameworks/test_saved_model.py",
     "models/frameworks/tables.py": "tests/frameworks/test_lightgbm.py",
     "models/frameworks/texts.py": "tests/frameworks/test_transformers.py",
     "models/signature.py": "tests/frameworks/test_signature.py",

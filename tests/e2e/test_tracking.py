@@ -96,6 +96,18 @@ class Lab:
         Checkpoint.create(folder, {"run_id": run_id, "class_to_index": {"mlops": 0}})
         return run_id
 
+    def log_booster(self, name: str, run_id: str) -> Path:
+        """A folder of the run with a model as MLflow would have written it."""
+        lightgbm = pytest.importorskip("lightgbm")
+        folder = self.artifacts / name / run_id / "artifacts" / "model"
+        (folder / "data").mkdir(parents=True)
+        rows = np.arange(40.0).reshape(20, 2)
+        dataset = lightgbm.Dataset(rows, rows[:, 0])
+        found = lightgbm.train({"verbose": -1, "min_data": 1}, dataset, 1)
+        found.save_model(folder / "data" / "model.lgb")
+        (folder / "MLmodel").write_text("flavors: {lightgbm: {data: data/model.lgb}}")
+        return folder
+
     def logged(self, run_id: str, name: str) -> Any:
         """A model that MLflow 3 has logged for a run, without files."""
         experiment_id = self.client.get_run(run_id).info.experiment_id
@@ -410,17 +422,9 @@ class TestResolve:
         self, lab: Lab, server: MlflowServer, cache: CheckpointCache, proxied: bool
     ) -> None:
         """By run, by version and by alias, from a folder or through a server; folders included."""
-        lightgbm = pytest.importorskip("lightgbm")
         name = lab.experiment(proxied=proxied)
         run_id = lab.run(name)
-        folder = lab.artifacts / name / run_id / "artifacts" / "model"
-        (folder / "data").mkdir(parents=True)
-        rows = np.arange(40.0).reshape(20, 2)
-        found = lightgbm.train(
-            {"verbose": -1, "min_data": 1}, lightgbm.Dataset(rows, rows[:, 0]), 1
-        )
-        found.save_model(folder / "data" / "model.lgb")
-        (folder / "MLmodel").write_text("flavors: {lightgbm: {data: data/model.lgb}}")
+        lab.log_booster(name, run_id)
         model = lab.register(f"runs:/{run_id}/model", alias="champion")
         uri = server.uri if proxied else lab.uri
 
@@ -433,6 +437,24 @@ class TestResolve:
         assert f"models:/{model}/1" == resolved[1].source
         assert resolved[1].digest == resolved[2].digest
         assert {"MLmodel", "data/model.lgb"} == set(resolved[0].files)
+
+    def test_a_model_of_mlflow_is_fetched_once(
+        self, lab: Lab, server: MlflowServer, cache: CheckpointCache
+    ) -> None:
+        """A second start asks for its MLmodel only; one that was logged anew is another model."""
+        name = lab.experiment(proxied=True)
+        run_id = lab.run(name)
+        folder = lab.log_booster(name, run_id)
+        reference = checkpoint(f"runs:/{run_id}/model", tracking_uri=server.uri)
+        first = resolve(reference, cache)
+        assert "model.lgb" in {Path(path).name for path in server.served}
+        server.served.clear()
+
+        again = resolve(reference, cache)
+        assert ["MLmodel"] == [Path(path).name for path in server.served]
+        assert first == again
+        (folder / "MLmodel").write_text("flavors: {lightgbm: {data: data/model.lgb, v: 2}}")
+        assert first.checkpoint.digest != resolve(reference, cache).checkpoint.digest
 
     def test_a_run_without_checkpoint_says_what_it_has(
         self, lab: Lab, server: MlflowServer, cache: CheckpointCache

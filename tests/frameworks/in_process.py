@@ -38,6 +38,7 @@ def answers(source: Path, table: Any) -> dict[str, Any]:
 def asked(model: ServedModel, table: Any) -> dict[str, Any]:
     """What a model that is loaded says."""
     columns = {str(name): _column(table[name]) for name in table}
+    model.read_from({name: name for name in columns})
     return dict(model(columns))
 
 

@@ -270,6 +270,17 @@ def test_an_optional_number_may_be_missing_and_not_be_nan(tmp_path: Path) -> Non
     assert isinstance(nan, Failure)
 
 
+def test_inputs_may_be_called_what_another_would_be_in_python() -> None:
+    """Each keeps its own values."""
+    columns = [{"type": "double", "name": name} for name in ("column_1", "a b", "column_x", "_z")]
+    signature = Signature.load(columns, "the model")
+    batch = Schema(signature.row_model("Row")).check_rows(
+        [{"column_1": 1.0, "a b": 2.0, "column_x": 3.0, "_z": 4.0}]
+    )
+    found = signature.arrays(batch.batch.columns())
+    assert [1.0, 2.0, 3.0, 4.0] == [found[c["name"]][0] for c in columns]
+
+
 def test_tensors_of_several_lengths_are_an_array_of_arrays() -> None:
     """Where the signature leaves the length open."""
     signature, schema = schema_of(tensor("float32", -1), required=True)

@@ -24,6 +24,7 @@ from salver.cli.shared import (
     SETS,
     TARGET,
     WORKING_DIR,
+    overrides,
     say,
 )
 from salver.errors import SalverError
@@ -107,7 +108,7 @@ def serve(  # noqa: PLR0913 - one for each option
     """
     _refuse_ray_options(engine, address, working_dir)
     _prepare(engine, address, optimize_for)
-    from salver.engine.targets import load_service, pin
+    from salver.engine.targets import pinned_service
     from salver.run import serve_until_signalled
     from salver.session import Configuration
 
@@ -115,10 +116,8 @@ def serve(  # noqa: PLR0913 - one for each option
     server = {name: value for name, value in given.items() if value is not None}
     if optimize_for is not None:
         sets = (*sets, f"optimize_for={optimize_for}")
-    sets = (*sets, "allow_code=true") if allow_code else sets
-    target = pin(target)
-    service = load_service(target)
-    configuration = Configuration(config, sets, server)
+    target, service = pinned_service(target)
+    configuration = Configuration(config, overrides(sets, allow_code), server)
     if engine == "ray":
         from salver.cluster import life
         from salver.cluster.connection import Cluster
@@ -178,7 +177,7 @@ def predict(  # noqa: PLR0913 - one for each option
     """
     _refuse_ray_options(engine, address, working_dir)
     _prepare(engine, address, "throughput")
-    from salver.engine.targets import load_service, pin
+    from salver.engine.targets import pinned_service
     from salver.run import predict_files
     from salver.session import Configuration
 
@@ -189,12 +188,11 @@ def predict(  # noqa: PLR0913 - one for each option
         from salver.cluster.connection import Cluster
 
         run = partial(life.predict_files, cluster=Cluster(address, working_dir))
-    sets = (*sets, "allow_code=true") if allow_code else sets
-    target = pin(target)
+    target, service = pinned_service(target)
     manifest = run(
-        load_service(target),
+        service,
         target,
-        Configuration(config, sets),
+        Configuration(config, overrides(sets, allow_code)),
         say,
         deployment=deployment,
         paths=(input, output),
@@ -250,8 +248,8 @@ def parity(
     from salver.parity import compare
     from salver.session import Configuration
 
-    sets = (*sets, "allow_code=true") if allow_code else sets
-    report = compare(target, rows, deployment, Configuration(config, sets), on_ray=engine == "ray")
+    configuration = Configuration(config, overrides(sets, allow_code))
+    report = compare(target, rows, deployment, configuration, on_ray=engine == "ray")
     click.echo(report.text())
     if not report.equal:
         sys.exit(1)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import click
 
-from salver.cli.shared import CONFIG, EXAMPLE, OUTPUT_FILE, RUNNING, SETS, TARGET, say
+from salver.cli.shared import (
+    ALLOW_CODE,
+    CONFIG,
+    EXAMPLE,
+    OUTPUT_FILE,
+    RUNNING,
+    SETS,
+    TARGET,
+    overrides,
+    say,
+)
 
 
 @click.command()
@@ -62,6 +72,7 @@ def shutdown(address: str) -> None:
 @click.option("--insecure", is_flag=True, help="Allow other machines to ask without an API key.")
 @CONFIG
 @SETS
+@ALLOW_CODE
 def build(  # noqa: PLR0913 - one for each option
     target: str,
     output: Path | None,
@@ -76,6 +87,7 @@ def build(  # noqa: PLR0913 - one for each option
     insecure: bool,
     config: Path | None,
     sets: tuple[str, ...],
+    allow_code: bool,
 ) -> None:
     """Writes the YAML that puts a service on a cluster.
 
@@ -89,7 +101,7 @@ def build(  # noqa: PLR0913 - one for each option
     read SALVER_API_KEY (on Kubernetes from the secret salver, key api-key).
     """
     from salver.cluster import beforehand
-    from salver.engine.targets import load_service, pin
+    from salver.engine.targets import pinned_service
     from salver.session import Configuration
 
     if kubernetes and not image:
@@ -98,8 +110,8 @@ def build(  # noqa: PLR0913 - one for each option
         raise click.UsageError("--predict makes a job for Kubernetes; say --kubernetes too.")
     given = {"host": host, "port": port, "insecure": insecure or None}
     server = {option: value for option, value in given.items() if value is not None}
-    target = pin(target)
-    configuration, service = Configuration(config, sets, server), load_service(target)
+    target, service = pinned_service(target)
+    configuration = Configuration(config, overrides(sets, allow_code), server)
     pods = {"name": name, "image": image, "memory": memory} if kubernetes else None
     if paths and pods:
         text = beforehand.build_job(
@@ -128,6 +140,7 @@ def build(  # noqa: PLR0913 - one for each option
 )
 @CONFIG
 @SETS
+@ALLOW_CODE
 def simulate(
     target: str,
     trace: Path,
@@ -136,6 +149,7 @@ def simulate(
     start_s: float | None,
     config: Path | None,
     sets: tuple[str, ...],
+    allow_code: bool,
 ) -> None:
     """Shows what Ray's autoscaling will do with a trace of requests, before it is trusted.
 
@@ -143,14 +157,14 @@ def simulate(
     and Ray's own policy decides. Network and Ray's own cost of a request are left out.
     """
     from salver.cluster import beforehand
-    from salver.engine.targets import load_service, pin
+    from salver.engine.targets import pinned_service
     from salver.session import Configuration
 
-    target = pin(target)
+    target, service = pinned_service(target)
     seconds = beforehand.simulate(
-        load_service(target),
+        service,
         target,
-        Configuration(config, sets),
+        Configuration(config, overrides(sets, allow_code)),
         say,
         deployment=deployment,
         trace=trace,

@@ -53,3 +53,8 @@ EXAMPLE = (
 def say(text: str) -> None:
     """Tells people on stderr; stdout is for results."""
     click.echo(text, err=True)
+
+
+def overrides(sets: tuple[str, ...], allow_code: bool) -> tuple[str, ...]:
+    """All that the command line says of options."""
+    return (*sets, "allow_code=true") if allow_code else sets

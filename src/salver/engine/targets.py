@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from salver.models.reference import CheckpointReference, checkpoint, split_diges
 from salver.models.served import deployment_for
 from salver.service import Service
 from salver.settings import child_environment
+
+log = logging.getLogger("salver.resolution")
 
 _is_loading = ContextVar("is_loading", default=False)
 
@@ -54,7 +57,15 @@ def pin(target: str) -> str:
     if not is_model(target) or split_digest(target)[1]:
         return target
     found = _resolved(checkpoint(target))
+    if found.get("stale"):
+        log.warning("%s: the tracking server does not answer; using the cached copy.", target)
     return f"{found['source']}@sha256:{found['digest']}"
+
+
+def pinned_service(target: str) -> tuple[str, Service]:
+    """What `pin` makes of a target, and the service that it names; raises as `load_service`."""
+    target = pin(target)
+    return target, load_service(target)
 
 
 def _resolved(reference: CheckpointReference) -> dict[str, Any]:

@@ -7,14 +7,17 @@ module does not know where the files come from.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from salver.errors import CheckpointError, CodeRefused
 from salver.models import frameworks
-from salver.models.artifacts import ArtifactFolder
+from salver.models.artifacts import ArtifactFolder, LocalArtifacts
 from salver.models.cache import CheckpointCache
 from salver.models.checkpoint import Checkpoint
 from salver.models.description import METADATA, Artifact, Description, refusal
@@ -39,10 +42,35 @@ def adopt(folder: ArtifactFolder, source: str, cache: CheckpointCache) -> Checkp
         MissingExtra: If it takes a library to know them that is not installed.
     """
 
+    files = folder.sizes()
+    names = tuple(sorted(files))
+    if MLMODEL not in files and frameworks.by_names(names) is None:
+        raise _unknown(source, [], names)  # before all of it is copied
+    key = None if isinstance(folder, LocalArtifacts) else _key(folder, files, source)
+    if key is not None and (known := cache.adopted(key, source)):
+        return known
+
     def describe(path: Path) -> dict[str, Any]:
         return described(path, source)
 
-    return cache.adopt(folder.sizes(), folder.fetch, describe, source)
+    found = cache.adopt(files, folder.fetch, describe, source)
+    if key is not None:
+        cache.remember_adopted(key, found.digest, source)
+    return found
+
+
+def _key(folder: ArtifactFolder, files: Mapping[str, int], source: str) -> str | None:
+    """What tells that a model elsewhere is the one that was fetched before; null if nothing does.
+
+    `MLmodel` has the id of the model and the time when it was logged.
+    """
+    if MLMODEL not in files:
+        return None
+    with tempfile.TemporaryDirectory(prefix="salver-") as scratch:
+        destination = Path(scratch) / MLMODEL
+        folder.fetch(MLMODEL, destination, files[MLMODEL])
+        digest = hashlib.sha256(destination.read_bytes()).hexdigest()
+    return json.dumps([source, digest, sorted(files.items())])
 
 
 def described(folder: Path, source: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from salver import __version__
 from salver.errors import CheckpointCorrupt, CheckpointError, UnsafePath
 from salver.models.checkpoint import Checkpoint
 from salver.models.manifest import MANIFEST, Manifest
+from salver.paths import check_relative
 
 log = logging.getLogger(__name__)
 
@@ -117,20 +118,29 @@ class CheckpointCache:
 
         Raises:
             CheckpointError: When the cache cannot be written; and what `describe` raises.
+            UnsafePath: When a name leads out of the folder.
         """
         with self._writing(), self._staged(files, fetch) as staging:
-            # The version of Salver counts: another one may say other things of the same files.
-            key = f"adopted {__version__} {Checkpoint.create(staging).digest}"
-            record = self.recall(key)
-            if record is not None and (known := self._intact(record.digest, source)):
+            bare = Checkpoint.create(staging)
+            key = f"files {bare.digest}"
+            if known := self.adopted(key, source):
                 return known
-            digest = Checkpoint.create(staging, describe(staging)).digest
-            with self._lock(digest):
-                if not self._intact(digest, source):
-                    self._move_in(staging, digest)
-            self.remember(key, Record(digest, source, datetime.now(UTC).isoformat()))
-            path = self.path_of(digest)
-            return Checkpoint.open(path, digest, source, allow_hard_links=False)
+            made = bare.with_metadata(describe(staging))
+            with self._lock(made.digest):
+                if not self._intact(made.digest, source):
+                    self._move_in(staging, made.digest)
+            self.remember_adopted(key, made.digest, source)
+            return replace(made, path=self.path_of(made.digest), source=source)
+
+    def adopted(self, key: str, source: str) -> Checkpoint | None:
+        """What was adopted under `key` by this version of Salver, if it is still intact."""
+        record = self.recall(_adoption(key))
+        return None if record is None else self._intact(record.digest, source)
+
+    def remember_adopted(self, key: str, digest: str, source: str) -> None:
+        """Writes down what `adopted` will find."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.remember(_adoption(key), Record(digest, source, now))
 
     @contextlib.contextmanager
     def _staged(
@@ -142,6 +152,7 @@ class CheckpointCache:
             staging = Path(scratch) / "files"
             staging.mkdir()
             for name, size in files.items():
+                check_relative(name)  # it may be a server's word
                 destination = staging / name
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 fetch(name, destination, size)
@@ -232,6 +243,11 @@ class CheckpointCache:
     def _record_path(self, key: str) -> Path:
         # Hashed, for a key can hold the password of a tracking URI.
         return self.root / "references" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _adoption(key: str) -> str:
+    # Another version may say other things of the same files.
+    return f"adopted {__version__} {key}"
 
 
 def _sync(folder: Path) -> None:

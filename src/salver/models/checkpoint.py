@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +95,27 @@ class Checkpoint:
             raise CheckpointError(
                 f"There is no folder {path} to make a checkpoint of. Save the model there first."
             )
-        _check_conventions(metadata or {})
         # One pass of hashing, sorted so that errors come in the same order everywhere.
         files = {name: _hash(path, name) for name in sorted(_walk(path))}
+        return Checkpoint(path, "", {}, None, files).with_metadata(metadata or {})
+
+    def with_metadata(self, metadata: Mapping[str, Any]) -> Checkpoint:
+        """Writes the manifest again, with other metadata of the same files.
+
+        Raises:
+            CheckpointError: As `create`.
+        """
+        _check_conventions(metadata)
         try:
-            data = Manifest(files, metadata or {}).dump()
+            data = Manifest(self.files, metadata).dump()
             manifest = Manifest.load(data, MANIFEST)  # what `open` will see: tuples become lists
         except (TypeError, ValueError, CheckpointCorrupt) as error:
             raise CheckpointError(
-                f"The metadata of the checkpoint {path} do not survive as JSON ({error}). Use text "
-                "keys, and values that are text, numbers, booleans, null, lists or objects."
+                f"The metadata of the checkpoint {self.path} do not survive as JSON ({error}). Use "
+                "text keys, and values that are text, numbers, booleans, null, lists or objects."
             ) from error
-        _write_atomically(path / MANIFEST, data)
-        return Checkpoint(path, manifest.digest, manifest.metadata, None, files)
+        _write_atomically(self.path / MANIFEST, data)
+        return replace(self, digest=manifest.digest, metadata=manifest.metadata)
 
     @staticmethod
     def look(directory: str | os.PathLike[str], source: str | None = None) -> Checkpoint:

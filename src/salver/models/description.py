@@ -54,6 +54,16 @@ class Artifact:
             )
         return safe_join(self.folder, name)
 
+    def file(self, key: str) -> str:
+        """The name that MLflow gives under `key`, or that of the first of bare files.
+
+        Raises:
+            CheckpointError: If there is none of that name; UnsafePath if it leads out.
+        """
+        name = self.flavor.get(key, self.names[0])
+        self.path(name)
+        return str(name)
+
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Names of the files that end so."""
         return [name for name in self.names if name.endswith(suffixes)]

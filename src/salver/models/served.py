@@ -37,7 +37,7 @@ class ServedModel:
     def __init__(self, checkpoint: Checkpoint) -> None:
         found = Description.of(checkpoint)
         self._signature = found.signature
-        self._fields: dict[str, str] | None = None
+        self._fields: list[str] | None = None
         artifact = Artifact(checkpoint.path, tuple(sorted(checkpoint.files)), found.flavor)
         if found.code and found.flavor.get("code"):
             sys.path.insert(0, str(artifact.path(found.flavor["code"])))  # what was logged with it
@@ -65,12 +65,13 @@ class ServedModel:
                 f"{', '.join(map(repr, missing))} (it has {', '.join(map(repr, fields))}). "
                 "Name its fields, or their aliases, as the model's inputs."
             )
-        self._fields = {name: fields[name] for name in wanted}
+        self._fields = [fields[name] for name in wanted]
 
     def __call__(self, batch: dict[str, Any]) -> Any:
         """The model's answer, one entry per row."""
         if self._fields is not None:
-            batch = {name: batch[field] for name, field in self._fields.items()}
+            inputs = (batch[field] for field in self._fields)
+            batch = dict(zip(self._signature.attributes, inputs, strict=True))
         return self._model(self._signature.arrays(batch))
 
 

@@ -95,6 +95,11 @@ class Signature:
         """What `load` reads."""
         return [{**c.type, "name": c.name, "required": c.required} for c in self.columns]
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What the inputs are called in `row_model`, where they need not have names of Python."""
+        return tuple(_attribute(column.name, i) for i, column in enumerate(self.columns))
+
     def row_model(self, name: str) -> type[BaseModel]:
         """The pydantic model of one row."""
         parts = [(c.name, _annotation(c.type, c.name), c.required) for c in self.columns]
@@ -104,18 +109,14 @@ class Signature:
         """The columns of a batch, by the names and in the dtypes that the model was trained on.
 
         Args:
-            batch: Columns of rows that `row_model` has passed, by its attributes, or by the names
-                of the inputs.
+            batch: Columns of rows that `row_model` has passed, by its attributes.
 
         Returns:
             Arrays of shape (n,), or (n, ...) for tensors. A missing number is NaN, in a float64
             column if it was to be an integer; a missing time is NaT; other missing values are None.
         """
-        found = {}
-        for i, column in enumerate(self.columns):
-            name = column.name if column.name in batch else _attribute(column.name, i)
-            found[column.name] = _typed(column, batch[name])
-        return found
+        pairs = zip(self.columns, self.attributes, strict=True)
+        return {column.name: _typed(column, batch[name]) for column, name in pairs}
 
 
 _LOG_AGAIN = (
@@ -126,7 +127,7 @@ _LOG_AGAIN = (
 
 def no_signature(where: str) -> CheckpointError:
     """The error for a model that does not say what it takes."""
-    return CheckpointError(f"has no signature, so its inputs are not known ({where}). {_LOG_AGAIN}")
+    return CheckpointError(f"{where} has no signature, so its inputs are not known. {_LOG_AGAIN}")
 
 
 def tensor(dtype: str, shape: Iterable[int]) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def _check(column: Column, where: str) -> None:
 def _attribute(name: str, i: int) -> str:
     """What the field is called in Python, where its name would be in pydantic's way."""
     plain = name.isidentifier() and not name.startswith("_") and not hasattr(BaseModel, name)
-    return name if plain else f"column_{i}"
+    return name if plain and not name.startswith("column_") else f"column_{i}"
 
 
 def _whole(value: Any) -> Any:

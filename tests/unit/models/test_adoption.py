@@ -70,6 +70,41 @@ def test_the_same_files_are_the_same_checkpoint(model: Path, cache: CheckpointCa
     assert [] == os.listdir(cache.root / "staging")
 
 
+class Listing:
+    """What a server says there is, which need not be true."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.fetched: list[str] = []
+
+    def sizes(self) -> dict[str, int]:
+        return dict.fromkeys(self.names, 1)
+
+    def fetch(self, name: str, destination: Path, size: int) -> None:
+        self.fetched.append(name)
+        destination.write_text("flavors: {}")
+
+
+@pytest.mark.parametrize("name", ["../../evil.ubj", "/evil.ubj", "a/../../evil.ubj"])
+def test_a_listing_cannot_name_files_elsewhere(
+    name: str, cache: CheckpointCache, tmp_path: Path
+) -> None:
+    """Nothing is written for a name that leads out."""
+    listing = Listing(name, "MLmodel")
+    with pytest.raises(UnsafePath):
+        adopt(listing, "models:/m/1", cache)
+    assert name not in listing.fetched
+    assert not list(tmp_path.rglob("evil.ubj"))
+
+
+def test_what_is_no_model_is_not_copied(cache: CheckpointCache) -> None:
+    """Its names tell: a folder of gigabytes is refused at once."""
+    listing = Listing("notes.txt", "film.mov")
+    with pytest.raises(CheckpointError, match=r"no model that Salver knows.*notes.txt"):
+        adopt(listing, "models:/m/1", cache)
+    assert [] == listing.fetched
+
+
 def test_a_damaged_copy_is_made_again(model: Path, cache: CheckpointCache) -> None:
     """It is never served as it is."""
     first = adopted(model, cache)

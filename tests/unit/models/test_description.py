@@ -43,6 +43,15 @@ def test_an_artifact_gives_the_paths_of_its_own_files(tmp_path: Path) -> None:
     assert ["data/model.onnx"] == artifact.with_suffix(".onnx", ".pb")
 
 
+def test_the_file_of_a_model_is_what_mlflow_says(tmp_path: Path) -> None:
+    """Or the only one there is."""
+    names = ("MLmodel", "model.ubj")
+    assert "model.ubj" == Artifact(tmp_path, names, {"data": "model.ubj"}).file("data")
+    assert "x.ubj" == Artifact(tmp_path, ("x.ubj",), {}).file("data")
+    with pytest.raises(UnsafePath):
+        Artifact(tmp_path, names, {"data": "../x"}).file("data")
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [

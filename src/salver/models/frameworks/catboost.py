@@ -41,7 +41,7 @@ def recognise(names: tuple[str, ...]) -> bool:
 
 def code_in(artifact: Artifact) -> list[str]:
     """None: what is in neither format is not read at all."""
-    artifact.path(_file(artifact))
+    artifact.path(artifact.file("data"))
     return []
 
 
@@ -50,7 +50,7 @@ def signature_of(artifact: Artifact) -> Signature:
     model = _model(artifact)
     if model.get_embedding_feature_indices():
         raise CheckpointError(
-            f"{_file(artifact)} has embeddings as features, and does not say how long they are. "
+            f"{artifact.file('data')} has embeddings as features, and does not say how long they are. "
             "Log it to MLflow with a signature."
         )
     names, texts = _names(model), _texts(model)
@@ -181,17 +181,10 @@ def _texts(model: Any) -> set[int]:
     return {*model.get_cat_feature_indices(), *model.get_text_feature_indices()}
 
 
-def _file(artifact: Artifact) -> str:
-    given = artifact.flavor.get("data")
-    name = artifact.names[0] if given is None else given
-    artifact.path(name)
-    return str(name)
-
-
 def _model(artifact: Artifact) -> Any:
     import catboost
 
-    name = _file(artifact)
+    name = artifact.file("data")
     path = artifact.path(name)
     with path.open("rb") as file:
         head = file.read(4)

@@ -151,7 +151,7 @@ def _of_estimator(artifact: Artifact, signature: Signature) -> Model:
     """The booster within an estimator, which would take more threads than it is given."""
     import skops.io
 
-    path = artifact.path(_file(artifact))
+    path = artifact.path(artifact.file("data"))
     estimator = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
     booster = getattr(estimator, "booster_", None)
     if booster is None or callable(estimator.objective):
@@ -159,27 +159,20 @@ def _of_estimator(artifact: Artifact, signature: Signature) -> Model:
     return Booster(booster, signature, getattr(estimator, "classes_", None))
 
 
-def _file(artifact: Artifact) -> str:
-    given = artifact.flavor.get("data")
-    name = artifact.names[0] if given is None else given
-    artifact.path(name)
-    return str(name)
-
-
 def _is_text(artifact: Artifact) -> bool:
-    with artifact.path(_file(artifact)).open("rb") as file:
+    with artifact.path(artifact.file("data")).open("rb") as file:
         return file.read(len(_HEAD)) == _HEAD
 
 
 def _as_sklearn(artifact: Artifact) -> Artifact:
-    flavor = {**artifact.flavor, "pickled_model": _file(artifact)}
+    flavor = {**artifact.flavor, "pickled_model": artifact.file("data")}
     return Artifact(artifact.folder, artifact.names, flavor)
 
 
 def _booster(artifact: Artifact) -> Any:
     import lightgbm
 
-    name = _file(artifact)
+    name = artifact.file("data")
     text = artifact.path(name).read_bytes()
     # Of a text that is cut off, LightGBM ends the process.
     if not text.startswith(_HEAD) or _END not in text:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from salver.errors import CheckpointError
 from salver.models.description import Artifact, Inputs, Model
+from salver.models.frameworks.protobuf import inner, integers
 from salver.models.frameworks.tables import as_matrix, in_batches
 from salver.models.signature import Column, Signature, tensor
 from salver.settings import math_threads
@@ -229,67 +229,18 @@ def _classes(path: Path) -> list[Any]:
     with path.open("rb") as file:
         model = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        for attribute in _inner(model, 7, 1, 5):
+        for attribute in inner(model, 7, 1, 5):
             classes = _class_names(attribute)
             if classes and classes not in found:
                 found.append(classes)
-    except (IndexError, UnicodeDecodeError):  # ONNX Runtime reads formats beside protobuf
+    except ValueError:  # ONNX Runtime reads formats beside protobuf
         return []
     return found[0] if len(found) == 1 else []
 
 
 def _class_names(attribute: memoryview) -> list[Any]:
-    fields = list(_fields(attribute))
-    name = next((bytes(value) for number, value in fields if number == 1), b"")
+    name = b"".join(inner(attribute, 1))
     if not name.startswith(b"classlabels_"):
         return []
-    texts = [bytes(value).decode() for number, value in fields if number == 9]
-    return texts or [number for at, value in fields if at == 8 for number in _numbers(value)]
-
-
-def _inner(message: memoryview, *path: int) -> Iterator[memoryview]:
-    """The messages that are reached by the fields of `path`."""
-    for number, value in _fields(message):
-        if number == path[0] and isinstance(value, memoryview):
-            if len(path) == 1:
-                yield value
-            else:
-                yield from _inner(value, *path[1:])
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Numbers and values of the fields of a message of protobuf; lengths are not copied."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        size = {1: 8, 5: 4}.get(kind)
-        if size is None:
-            size, at = _varint(message, at)
-        if at + size > len(message):
-            raise IndexError("a field ends beyond its message")
-        yield key >> 3, message[at : at + size]
-        at += size
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
-def _numbers(value: Any) -> Iterator[int]:
-    """A number, or several in one field; those below zero are in two's complement."""
-    at, given = 0, [value] if isinstance(value, int) else []
-    while not isinstance(value, int) and at < len(value):
-        number, at = _varint(value, at)
-        given.append(number)
-    yield from (number - (1 << 64) if number >> 63 else number for number in given)
+    texts = [bytes(text).decode() for text in inner(attribute, 9)]
+    return texts or list(integers(attribute, 8))

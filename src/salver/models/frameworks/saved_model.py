@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from salver.errors import CheckpointError
 from salver.models.description import Artifact
+from salver.models.frameworks.protobuf import fields, inner, integers
 from salver.models.frameworks.saved_model_ops import COMPUTING, LOADING_TEXT, OF_SAVERS
 
 FILE = "saved_model.pb"
@@ -29,10 +30,10 @@ def code_in_saved_model(artifact: Artifact, folder: str) -> list[str]:
         CheckpointError: If it cannot be read.
     """
     name = f"{folder}/{FILE}" if folder else FILE
-    content = artifact.path(name).read_bytes()
+    content = memoryview(artifact.path(name).read_bytes())
     try:
-        metas = list(_at(content, 2))
-        if len(metas) != 1 or not any(_at(metas[0], 7)):
+        metas = list(inner(content, 2))
+        if len(metas) != 1 or not any(inner(metas[0], 7)):
             return [f"{name} is of TensorFlow 1, which runs a graph of the model to load it"]
         for file in _texts(metas[0], 6, 2):
             artifact.path(f"{folder}/assets/{file}" if folder else f"assets/{file}")
@@ -72,15 +73,15 @@ class _Function:
     attributes: list[str]
 
 
-def _nodes(message: bytes, field: int) -> list[_Node]:
+def _nodes(message: memoryview, field: int) -> list[_Node]:
     return [
         _Node("".join(_texts(n, 1)), op, list(_texts(n, 3)), list(_functions(n, 5)))
-        for n in _at(message, field)
+        for n in inner(message, field)
         for op in _texts(n, 2)  # a field that is there twice is two calls
     ]
 
 
-def _library(meta: bytes) -> list[_Function]:
+def _library(meta: memoryview) -> list[_Function]:
     return [
         _Function(
             "".join(_texts(f, 1, 1)),
@@ -89,25 +90,25 @@ def _library(meta: bytes) -> list[_Function]:
             [*_nodes(f, 3), _Node("", "NoOp", [], list(_functions(f, 5)))],
             list(_texts(f, 5, 1)),
         )
-        for f in _at(meta, 2, 2, 1)
+        for f in inner(meta, 2, 2, 1)
     ]
 
 
-def _beyond(meta: bytes) -> set[str]:
+def _beyond(meta: memoryview) -> set[str]:
     """Operators that are not known to stay inside the graph."""
-    main = [node for graph in _at(meta, 2) for node in _nodes(graph, 1)]
+    main = [node for graph in inner(meta, 2) for node in _nodes(graph, 1)]
     functions = _library(meta)
-    inner = [node for function in functions for node in function.nodes]
+    of_functions = [node for function in functions for node in function.nodes]
     # An operator's name begins with a capital: a function may not pass for one.
     own = {f.name for f in functions if f.name.startswith(_OF_FUNCTIONS)}
-    savers = _savers(meta, functions, main + inner)
+    savers = _savers(meta, functions, main + of_functions)
     found: set[str] = set()
     for node in main:
         found |= node.calls - own - COMPUTING
     for function in functions:
         inside = COMPUTING | OF_SAVERS if function.name in savers else COMPUTING
         for node in function.nodes:
-            if node.op not in LOADING_TEXT or not _is_own_asset(meta, function, node, inner):
+            if node.op not in LOADING_TEXT or not _is_own_asset(meta, function, node, of_functions):
                 found |= node.calls - own - inside
     return found
 
@@ -115,7 +116,7 @@ def _beyond(meta: bytes) -> set[str]:
 _OF_FUNCTIONS = ("__inference_", "__forward_", "__backward_", *"abcdefghijklmnopqrstuvwxyz")
 
 
-def _savers(meta: bytes, functions: list[_Function], everything: list[_Node]) -> set[str]:
+def _savers(meta: memoryview, functions: list[_Function], everything: list[_Node]) -> set[str]:
     """Functions that only `save` and `restore` of TensorFlow 1 would call, which nobody does.
 
     TensorFlow 2 writes both into every SavedModel, and reads variables without them.
@@ -128,24 +129,24 @@ def _savers(meta: bytes, functions: list[_Function], everything: list[_Node]) ->
     return called - elsewhere - swapped - set(_texts(meta, 7, 2, 1))
 
 
-def _is_own_asset(meta: bytes, function: _Function, node: _Node, inner: list[_Node]) -> bool:
+def _is_own_asset(meta: memoryview, function: _Function, node: _Node, nodes: list[_Node]) -> bool:
     """Whether the text file that a table is filled from is an asset of the model.
 
     That is so if its path is an argument which is bound to an asset, and no other function calls
     this one, which could pass another path. The main graph may: TensorFlow 2 does not run it.
     """
-    entries = [entry for entry in _at(meta, 7, 2) if function.name in _texts(entry, 1)]
+    entries = [entry for entry in inner(meta, 7, 2) if function.name in _texts(entry, 1)]
     path = node.inputs[1] if len(node.inputs) > 1 else ""
     if len(entries) != 1 or function.arguments.count(path) != 1:
         return False
-    if any(function.name in other.calls for other in inner):
+    if any(function.name in other.calls for other in nodes):
         return False
-    bound = [number for message in _at(entries[0], 2) for number in _numbers(message, 2)]
+    bound = [number for message in inner(entries[0], 2) for number in integers(message, 2)]
     at = function.arguments.index(path) - len(function.arguments) + len(bound)
-    objects = list(_at(meta, 7, 1))
+    objects = list(inner(meta, 7, 1))
     if not 0 <= at < len(bound) or not 0 <= bound[at] < len(objects):
         return False
-    kinds = {number for number, _ in _fields(objects[bound[at]])} & _KINDS
+    kinds = {number for number, _ in fields(objects[bound[at]])} & _KINDS
     return kinds == {_ASSET}
 
 
@@ -153,76 +154,13 @@ _ASSET = 5
 _KINDS = {*range(4, 11), 12, 13, 14, 16}  # what an object may be, and who else would make it
 
 
-def _functions(message: bytes, field: int) -> Iterator[str]:
+def _functions(message: memoryview, field: int) -> Iterator[str]:
     """Names of functions among the attributes that `field` maps names to, at any depth."""
-    for value in _at(message, field, 2):
-        for function in (*_at(value, 10), *_at(value, 1, 9)):
+    for value in inner(message, field, 2):
+        for function in (*inner(value, 10), *inner(value, 1, 9)):
             yield from _texts(function, 1)
             yield from _functions(function, 2)
 
 
-def _texts(message: bytes, *path: int) -> Iterator[str]:
-    return (value.decode(errors="replace") for value in _at(message, *path))
-
-
-def _at(message: bytes, *path: int) -> Iterator[bytes]:
-    """Every value at a path of field numbers."""
-    for number, value in _fields(message):
-        if number == path[0] and isinstance(value, bytes):
-            if len(path) == 1:
-                yield value
-            else:
-                yield from _at(value, *path[1:])
-
-
-def _numbers(message: bytes, field: int) -> Iterator[int]:
-    """Repeated integers, packed or not."""
-    for number, value in _fields(message):
-        if number == field and isinstance(value, int):
-            yield value
-        elif number == field and isinstance(value, bytes):
-            at = 0
-            while at < len(value):
-                one, at = _varint(value, at, 10)
-                yield one
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field; numbers of a fixed width are left as bytes.
-
-    Raises:
-        ValueError: For what is no protobuf message, or has groups, which no SavedModel has.
-    """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at, 5)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, at = _varint(message, at, 10)
-            yield number, value
-            continue
-        if kind == 2:
-            size, at = _varint(message, at, 5)
-        elif kind in _WIDTHS:
-            size = _WIDTHS[kind]
-        else:
-            raise ValueError(f"a field of the kind {kind}")
-        if at + size > len(message):
-            raise ValueError("it ends in the middle of a field")
-        if kind == 2:
-            yield number, message[at : at + size]
-        at += size
-
-
-_WIDTHS = {1: 8, 5: 4}
-
-
-def _varint(message: bytes, at: int, longest: int) -> tuple[int, int]:
-    value = 0
-    for i in range(longest):
-        if at + i >= len(message):
-            raise ValueError("it ends in the middle of a number")
-        value |= (message[at + i] & 127) << 7 * i
-        if message[at + i] < 128:
-            return value, at + i + 1
-    raise ValueError("a number is too long")
+def _texts(message: memoryview, *path: int) -> Iterator[str]:
+    return (bytes(value).decode(errors="replace") for value in inner(message, *path))

@@ -63,7 +63,7 @@ def recognise(names: tuple[str, ...]) -> bool:
 
 def code_in(artifact: Artifact) -> list[str]:
     """Pickles, whatever they are called; and skops files with types beyond those that it knows."""
-    name = _file(artifact)
+    name = artifact.file("pickled_model")
     if not name.endswith(".skops"):
         return [f"{name} is a pickle, which can run anything when it is read"]
     foreign = _foreign_types(artifact, name)
@@ -74,12 +74,12 @@ def code_in(artifact: Artifact) -> list[str]:
 
 def signature_of(artifact: Artifact) -> Signature:
     """A pickle does not say without being run."""
-    raise no_signature(_file(artifact))
+    raise no_signature(artifact.file("pickled_model"))
 
 
 def load(artifact: Artifact, signature: Signature) -> Model:
     """The estimator behind `Estimator`."""
-    name = _file(artifact)
+    name = artifact.file("pickled_model")
     path = artifact.path(name)
     if name.endswith(".skops"):
         import skops.io
@@ -136,13 +136,6 @@ class Estimator:
 def _is_one_list(classes: Any) -> bool:
     """False for models of several outputs, which have a list of classes for each."""
     return isinstance(classes, np.ndarray) and classes.ndim == 1
-
-
-def _file(artifact: Artifact) -> str:
-    given = artifact.flavor.get("pickled_model")
-    name = artifact.names[0] if given is None else given
-    artifact.path(name)
-    return str(name)
 
 
 def _foreign_types(artifact: Artifact, name: str) -> list[str]:

@@ -33,7 +33,7 @@ def recognise(names: tuple[str, ...]) -> bool:
 
 def code_in(artifact: Artifact) -> list[str]:
     """None: what is not in XGBoost's own formats is not read at all."""
-    artifact.path(_file(artifact))
+    artifact.path(artifact.file("data"))
     return []
 
 
@@ -142,17 +142,10 @@ def _softmax(margins: Any) -> np.ndarray[Any, Any]:
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
-def _file(artifact: Artifact) -> str:
-    given = artifact.flavor.get("data")
-    name = artifact.names[0] if given is None else given
-    artifact.path(name)
-    return str(name)
-
-
 def _booster(artifact: Artifact) -> Any:
     import xgboost
 
-    name = _file(artifact)
+    name = artifact.file("data")
     content = artifact.path(name).read_bytes()
     # Both formats begin with an object; of other bytes XGBoost may end the process.
     if not content.startswith(b"{"):
