@@ -6,12 +6,13 @@ DATASET ?=
 ONLY ?=
 MODEL ?= constant
 BIN := .venv/bin
-EXTRAS := torch,pandas,ray,sklearn,lightgbm,catboost,onnx,jax,langchain,pyfunc
+DATASETS := examples/madewithml/madewithml/datasets
+EXTRAS := torch,pandas,ray,sklearn,lightgbm,catboost,onnx,jax,langchain,pyfunc,optimize
 READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
 
-.PHONY: demo serve train evaluate test test-cluster check format bench profile clean
+.PHONY: demo serve train evaluate optimize test test-cluster check format bench profile clean
 
 demo: $(READY)  ## Walk the whole Made With ML lesson: train, choose, predict offline, serve, query
 	$(BIN)/python -m madewithml.demo
@@ -25,6 +26,10 @@ train: $(READY)  ## Train the example (on DATASET=path); ends with one JSON obje
 
 evaluate: $(READY)  ## Evaluate the best run (on DATASET=path); ends with one JSON object on stdout
 	@$(BIN)/python -m madewithml.evaluate $(if $(DATASET),--dataset '$(DATASET)')
+
+optimize: $(READY)  ## Make the best run of the example faster, if its answers stay the same; some 4 minutes
+	$(BIN)/python -m madewithml.train --if-missing
+	$(BIN)/salver optimize madewithml.service:service --on '$(DATASETS)/holdout.csv' --calibrate-on '$(DATASETS)/train.csv'
 
 test: $(READY)  ## All tests
 	$(BIN)/python -m pytest

@@ -48,6 +48,16 @@ TESTED_ELSEWHERE = {
     "models/frameworks/__init__.py": "tests/unit/models/test_adoption.py",
     "models/frameworks/exported.py": "tests/frameworks/test_pytorch.py",
     "models/frameworks/networks.py": "tests/frameworks/test_pytorch.py",
+    "cli/optimize.py": "tests/e2e/test_cli_optimize.py",
+    "models/variants/__init__.py": "tests/e2e/test_cli_optimize.py",
+    "optimization/__init__.py": "tests/e2e/test_cli_optimize.py",
+    "optimization/builder.py": "tests/e2e/test_cli_optimize.py",  # it starts the next one
+    "optimization/building.py": "tests/unit/optimization/test_optimize.py",
+    "optimization/export_torch.py": "tests/e2e/test_cli_optimize.py",
+    "optimization/graphs.py": "tests/e2e/test_cli_optimize.py",
+    "optimization/measuring.py": "tests/e2e/test_cli_optimize.py",  # it starts replicas
+    "optimization/pictures.py": "tests/unit/optimization/test_page.py",
+    "optimization/results.py": "tests/unit/optimization/test_table.py",
     "models/frameworks/protobuf.py": "tests/frameworks/test_saved_model.py",
     "models/frameworks/tables.py": "tests/frameworks/test_lightgbm.py",
     "models/frameworks/texts.py": "tests/frameworks/test_transformers.py",

@@ -76,6 +76,7 @@ _BOUNDS: dict[str, Bound] = {
     "startup_timeout_s": _number(0, open_low=True),
     "policy": ("a policy", lambda _value: True),
     "allow_code": _kind(bool, "true or false"),
+    "original": _kind(bool, "true or false"),
     "examples": _kind(tuple, "a list of rows"),
     "host": _kind(str, "an address"),
     "port": _integer(0),
@@ -146,6 +147,7 @@ class DeploymentOptions:
         startup_timeout_s: Seconds within which a replica must load and answer its examples.
         allow_code: Whether a model that is served by its URI may run code when it is loaded, as
             pickles do.
+        original: Whether to leave the variant alone that `salver optimize` chose.
         policy: Business rules applied right after the model, on every path.
         examples: Golden examples: rows that a replica must answer before it is ready.
     """
@@ -172,6 +174,7 @@ class DeploymentOptions:
     health_check_timeout_s: float | None = None
     startup_timeout_s: float = 300.0
     allow_code: bool = False
+    original: bool = False
     policy: Any = None
     examples: tuple[Any, ...] = ()
 

@@ -33,6 +33,7 @@ from salver.offline.rows import Cursor, chunks
 from salver.offline.sources import find
 from salver.offline.text_readers import BLOCK_ROWS
 from salver.options import ServerSettings
+from salver.pipeline import columns_of
 from salver.policies import Scored
 from salver.predictions import run_files
 from salver.service import Service
@@ -280,11 +281,7 @@ def _bare(engine: LocalEngine, deployment: Deployment, rows: Rows) -> list[Answe
 
 def _call(model: Any, deployment: Deployment, batch: Batch) -> list[Answer]:
     """The class itself on one batch, and row by row if that fails."""
-    columns: Any = batch.columns()
-    if deployment.options.batch_format == "pandas":
-        import pandas as pd
-
-        columns = pd.DataFrame(columns)
+    columns = columns_of(batch, deployment.options.batch_format)
     try:
         return _decided(model(columns), model, deployment, len(batch))
     except Exception:  # noqa: BLE001 - a model may raise anything; the other paths must agree

@@ -68,7 +68,7 @@ class Pipeline:
 
     def run(self, batch: Batch) -> Outcomes:
         """One outcome per row of `batch`, in order."""
-        return self._attempt(batch, self.policies) if len(batch) else Outcomes(0, {})
+        return self._attempt(batch, self.policies)
 
     def takes_batches(self, batch: Batch) -> bool:
         """Whether the model answers all of `batch` at once, for `run` hides it if it does not."""
@@ -83,6 +83,8 @@ class Pipeline:
         return self._attempt(batch, ())
 
     def _attempt(self, batch: Batch, policies: Sequence[Policy]) -> Outcomes:
+        if not len(batch):
+            return Outcomes(0, {})
         try:
             return self._step(batch, policies)
         except BaseException as raised:  # noqa: BLE001 - a model may raise anything, SystemExit too
@@ -95,10 +97,8 @@ class Pipeline:
         )
 
     def _step(self, batch: Batch, policies: Sequence[Policy]) -> Outcomes:
-        columns: Any = batch.columns()
-        if self.batch_format == "pandas":
-            columns = _as_frame(columns)
-        scored, failures = self._checked(self.model(columns), len(batch))
+        given = columns_of(batch, self.batch_format)
+        scored, failures = self._checked(self.model(given), len(batch))
         for policy in policies:
             scored = self._decided(policy, scored, len(batch), failures)
         return _outcomes(scored, failures, len(batch))
@@ -226,10 +226,14 @@ def _check_pandas() -> None:
         raise MissingExtra("pandas", "batch_format='pandas'", "pandas") from None
 
 
-def _as_frame(columns: Mapping[str, np.ndarray[Any, Any]]) -> Any:
-    """A DataFrame with the dtypes of the arrays; pandas 3 would make texts and None its own."""
+def columns_of(batch: Batch, batch_format: str) -> Any:
+    """What a model is called with: a dict of arrays, or a DataFrame."""
+    columns = batch.columns()
+    if batch_format != "pandas":
+        return columns
     import pandas as pd
 
+    # With the dtypes of the arrays; pandas 3 would make texts and None its own.
     return pd.DataFrame({name: pd.Series(a, dtype=a.dtype) for name, a in columns.items()})
 
 

@@ -252,6 +252,7 @@ def test_an_empty_batch_costs_no_call():
     """Nothing to predict gives no outcomes."""
     model = Model()
     assert len(Pipeline(model).run(batch(0))) == 0
+    assert len(Pipeline(model).run_without_policies(batch(0))) == 0
     assert model.calls == []
 
 

@@ -15,12 +15,14 @@ import click
 
 from salver import __version__
 from salver.cli import on_ray
+from salver.cli.optimize import optimize
 from salver.cli.shared import (
     ADDRESS,
     ALLOW_CODE,
     CONFIG,
     ENGINE,
     EXAMPLE,
+    ORIGINAL,
     SETS,
     TARGET,
     WORKING_DIR,
@@ -63,6 +65,7 @@ def main(log_level: str) -> None:
     salver parity service:service --on rows.csv        do both give the same answers?
     salver serve service:service --engine ray          the same file, on a Ray cluster
     salver serve models:/tagger@champion               a model of MLflow as it is
+    salver optimize service:service --on heldout.csv   faster, if its answers stay the same
     """
     import logging
 
@@ -88,6 +91,7 @@ def main(log_level: str) -> None:
 @CONFIG
 @SETS
 @ALLOW_CODE
+@ORIGINAL
 def serve(  # noqa: PLR0913 - one for each option
     target: str,
     host: str | None,
@@ -100,6 +104,7 @@ def serve(  # noqa: PLR0913 - one for each option
     config: Path | None,
     sets: tuple[str, ...],
     allow_code: bool,
+    original: bool,
 ) -> None:
     """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains.
 
@@ -117,7 +122,7 @@ def serve(  # noqa: PLR0913 - one for each option
     if optimize_for is not None:
         sets = (*sets, f"optimize_for={optimize_for}")
     target, service = pinned_service(target)
-    configuration = Configuration(config, overrides(sets, allow_code), server)
+    configuration = Configuration(config, overrides(sets, allow_code, original), server)
     if engine == "ray":
         from salver.cluster import life
         from salver.cluster.connection import Cluster
@@ -155,6 +160,7 @@ def serve(  # noqa: PLR0913 - one for each option
 @CONFIG
 @SETS
 @ALLOW_CODE
+@ORIGINAL
 def predict(  # noqa: PLR0913 - one for each option
     target: str,
     input: str,
@@ -166,6 +172,7 @@ def predict(  # noqa: PLR0913 - one for each option
     config: Path | None,
     sets: tuple[str, ...],
     allow_code: bool,
+    original: bool,
     **options: Any,
 ) -> None:
     """Predicts every row of INPUT and writes OUTPUT, a folder.
@@ -192,7 +199,7 @@ def predict(  # noqa: PLR0913 - one for each option
     manifest = run(
         service,
         target,
-        Configuration(config, overrides(sets, allow_code)),
+        Configuration(config, overrides(sets, allow_code, original)),
         say,
         deployment=deployment,
         paths=(input, output),
@@ -230,6 +237,7 @@ def best_run(experiment: str, metric: str, mode: Any, tracking_uri: str | None) 
 @CONFIG
 @SETS
 @ALLOW_CODE
+@ORIGINAL
 def parity(
     target: str,
     rows: str,
@@ -238,6 +246,7 @@ def parity(
     config: Path | None,
     sets: tuple[str, ...],
     allow_code: bool,
+    original: bool,
 ) -> None:
     """Compares the bare class, HTTP and the offline job on the same rows.
 
@@ -248,7 +257,7 @@ def parity(
     from salver.parity import compare
     from salver.session import Configuration
 
-    configuration = Configuration(config, overrides(sets, allow_code))
+    configuration = Configuration(config, overrides(sets, allow_code, original))
     report = compare(target, rows, deployment, configuration, on_ray=engine == "ray")
     click.echo(report.text())
     if not report.equal:
@@ -278,5 +287,5 @@ def _prepare(engine: str, address: str | None, optimize_for: str | None) -> None
 
 for _verb in (serve, predict, parity):
     _verb.help = cleandoc(_verb.help or "") + EXAMPLE
-for _verb in (on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
+for _verb in (optimize, on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
     main.add_command(_verb)

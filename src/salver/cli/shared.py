@@ -23,6 +23,9 @@ ALLOW_CODE = click.option(
     is_flag=True,
     help="Let a model that is served by its URI run code when it is loaded, as pickles do.",
 )
+ORIGINAL = click.option(
+    "--original", is_flag=True, help="Leave the variant alone that salver optimize chose."
+)
 TARGET = click.argument("target", metavar="TARGET")
 ENGINE = click.option(
     "--engine",
@@ -55,6 +58,9 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def overrides(sets: tuple[str, ...], allow_code: bool) -> tuple[str, ...]:
+def overrides(
+    sets: tuple[str, ...], allow_code: bool = False, original: bool = False
+) -> tuple[str, ...]:
     """All that the command line says of options."""
-    return (*sets, "allow_code=true") if allow_code else sets
+    flags = {"allow_code=true": allow_code, "original=true": original}
+    return (*sets, *(option for option, is_given in flags.items() if is_given))

@@ -15,12 +15,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from salver.cluster.connection import APPLICATION, INGRESS, Cluster, connected, require_ray
 from salver.cluster.replica import Assignment
 from salver.engine.resolution import resolve_all
+from salver.engine.variants import with_variants
 from salver.errors import ClusterError
 from salver.online.http import bind
 from salver.options import ServerSettings
@@ -52,7 +54,13 @@ def assignment_of(
         return Assignment(target, overrides.deployments, resolved, overrides.server)
     file, colon, attribute = target.rpartition(":")
     where = f"{Path(file).resolve()}{colon}{attribute}" if file.endswith(".py") else target
-    return Assignment(where, overrides.deployments, resolved, overrides.server, tuple(sys.path))
+    path = tuple(sys.path)
+    assignment = Assignment(where, overrides.deployments, resolved, overrides.server, path)
+    in_force = [
+        one.with_options(assignment.options_of(one)) for one in service.deployments.values()
+    ]
+    # Variants are files of this machine, so they are for a cluster on it.
+    return replace(assignment, resolved=with_variants(in_force, resolved)[0])
 
 
 @contextlib.contextmanager

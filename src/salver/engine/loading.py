@@ -23,6 +23,7 @@ from salver.models.description import Description, refusal
 from salver.models.frameworks import require_library
 from salver.models.reference import CheckpointReference
 from salver.models.served import ServedModel
+from salver.models.variants import GOLDEN, PLACE, install
 from salver.pipeline import Pipeline
 from salver.types import Batch, Row
 
@@ -74,6 +75,8 @@ def version_of(deployment: Deployment, resolved: Resolved) -> str:
         "policies": [repr(p) for p in deployment.policies],
         "batch_format": deployment.options.batch_format,
     }
+    if PLACE in resolved:
+        described["variant"] = resolved[PLACE]["digest"]
     if deployment.options.user_config is not None:
         described["user_config"] = _stable(deployment.options.user_config)
     text = json.dumps(described, sort_keys=True)
@@ -105,6 +108,9 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
     options = deployment.options
     pipeline = Pipeline(model, deployment.policies, options.batch_format, log)
     examples = _golden(deployment, pipeline, checkpoints)
+    if PLACE in checkpoints:
+        recorded = [_example(e) for e in checkpoints[PLACE].metadata.get(GOLDEN, [])]
+        _check_answers(deployment, pipeline, recorded)
     return Loaded(pipeline, examples, _tokenizer_file(model, checkpoints))
 
 
@@ -120,7 +126,9 @@ def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
     if deployment.target is not ServedModel:
         return []
     reasons: list[str] = []
-    for one in resolved.values():
+    for place, one in resolved.items():
+        if place == PLACE:
+            continue  # Salver has made it, of graphs
         source = one.get("source") or one["path"]
         found = Description.of(Checkpoint.look(one["path"], source))
         if found.code and not deployment.options.allow_code:
@@ -133,7 +141,10 @@ def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
 def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -> Any:
     """The user's class with its arguments, references replaced by checkpoints, configured.
 
+    If a variant is among the checkpoints, it computes in the place of the model's own part.
+
     Raises:
+        CheckpointError: If the variant does not fit.
         ConfigError: If there is a `user_config`, but no method that takes it.
     """
     args = [checkpoints.get(str(i), a) for i, a in enumerate(deployment.args)]
@@ -142,16 +153,21 @@ def instantiate(deployment: Deployment, checkpoints: Mapping[str, Checkpoint]) -
     if isinstance(model, ServedModel):
         columns = (field.name for field in deployment.schema.fields)
         model.read_from(dict(zip(deployment.schema.names, columns, strict=True)))
+    if deployment.options.user_config is not None:
+        _configure(deployment, model)
+    if PLACE in checkpoints:
+        install(model, checkpoints[PLACE])
+    return model
+
+
+def _configure(deployment: Deployment, model: Any) -> None:
     config = deployment.options.user_config
-    if config is None:
-        return model
     if not callable(getattr(model, "reconfigure", None)):
         raise ConfigError(
             f"{deployment.name} was given user_config={config!r}, but has no method "
             "reconfigure(self, config) that would take it. Write one, or remove user_config."
         )
     model.reconfigure(config)
-    return model
 
 
 def _tokenizer_file(model: Any, checkpoints: Mapping[str, Checkpoint]) -> str | None:
@@ -187,6 +203,18 @@ def _golden(
     if not examples:
         return _made_up(deployment, pipeline) if deployment.target is ServedModel else []
     rows = [row for row, _ in examples]
+    batch = _check_answers(deployment, pipeline, examples)
+    if deployment.target is ServedModel:
+        _refuse_row_models(deployment, pipeline, batch[:1])
+    decided = pipeline.run(batch)
+    return [{"input": r, "output": decided[i].as_json()} for i, r in enumerate(rows)]
+
+
+def _check_answers(
+    deployment: Deployment, pipeline: Pipeline, examples: Sequence[tuple[dict[str, Any], Any]]
+) -> Batch:
+    """Asks examples, and compares what the model says with what was recorded."""
+    rows = [row for row, _ in examples]
     batch = _checked(deployment, rows)
     said = pipeline.run_without_policies(batch)
     for i, (row, expected) in enumerate(examples):
@@ -202,10 +230,7 @@ def _golden(
                 f"{row!r}; recorded was {expected!r}. The weights or the preprocessing are not "
                 "those that were recorded."
             )
-    if deployment.target is ServedModel:
-        _refuse_row_models(deployment, pipeline, batch[:1])
-    decided = pipeline.run(batch)
-    return [{"input": r, "output": decided[i].as_json()} for i, r in enumerate(rows)]
+    return batch
 
 
 def _made_up(deployment: Deployment, pipeline: Pipeline) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from salver.definition import Deployment, Handle
@@ -36,8 +37,10 @@ from salver.engine.pool import Pool
 from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
 from salver.engine.samples import sample_rows
+from salver.engine.variants import Used, with_variants
 from salver.errors import UnsupportedOption
 from salver.lengths import Characters, Lengths, lengths_by
+from salver.models.variants import PLACE
 from salver.options import DeploymentOptions
 from salver.service import Service
 from salver.settings import Overrides, available_cores
@@ -88,6 +91,7 @@ class LocalEngine:
         self._given_checkpoints = resolved
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
+        self._used: dict[str, Used] = {}  # variants, and why there is none where one was
         self._code: dict[str, list[str]] = {}  # what models run when they are loaded
         self._stopping = False
         for deployment in self._deployments.values():
@@ -131,10 +135,7 @@ class LocalEngine:
                 running then.
         """
         try:
-            given = self._given_checkpoints
-            self._resolved = dict(
-                await resolve_all(self._deployments.values()) if given is None else given
-            )
+            await self._resolve()
             for name, resolved in self._resolved.items():
                 # Each replica looks too, but would say it in a traceback.
                 self._code[name] = allowed_code(self._deployments[name], resolved)
@@ -154,6 +155,15 @@ class LocalEngine:
         for name, handle in self.handles.items():
             self.service.deployments[name].connect(handle)
             self._deployments[name].connect(handle)
+
+    async def _resolve(self) -> None:
+        """Finds the checkpoints, and the variants that were made of them."""
+        if self._given_checkpoints is not None:
+            self._resolved = dict(self._given_checkpoints)
+            return
+        deployments = self._deployments.values()
+        self._resolved, self._used = with_variants(deployments, await resolve_all(deployments))
+        self.notes += [used.described(name) for name, used in self._used.items()]
 
     async def stop(self, drain_s: float = 30.0) -> None:
         """Lets what runs finish within `drain_s` seconds, then ends all replicas."""
@@ -249,10 +259,26 @@ class LocalEngine:
         pool = Pool(name, make, plan.replicas, options.startup_timeout_s)
         metrics = self.metrics.of(name, lambda: dispatcher.queued, lambda: pool.healthy)
         pool.on_restart = metrics.restart
+        pool.fall_back = partial(self._fall_back, name)
         dispatcher = Dispatcher(name, deployment.schema.fields, options, pool, metrics)
         self._pools[name] = pool
         self._dispatchers[name] = dispatcher
         self.handles[name] = dispatcher
+
+    def _fall_back(self, name: str, reason: BaseException) -> bool:
+        """Takes the original where a variant does not load or answers its examples otherwise."""
+        resolved = dict(self._resolved.get(name, {}))
+        if resolved.pop(PLACE, None) is None:
+            return False
+        self._resolved[name] = resolved
+        note = "the original runs, for its variant failed at start: run salver optimize again"
+        used = Used(None, note, str(reason).strip().splitlines()[-1])
+        if name in self._used:  # it is not known on Ray, whose replicas are told what to load
+            self.notes.remove(self._used[name].described(name))
+        self._used[name] = used
+        self.notes.append(used.described(name))
+        log.warning("%s", used.described(name))
+        return True
 
     async def _measure(self, name: str) -> None:
         """Finds what measures the rows of a deployment."""
@@ -346,13 +372,15 @@ class LocalEngine:
             "queued": self._dispatchers[name].queued,
             "version": self.version(name) if pool.was_ready else None,
             "runs_code": bool(self._code.get(name)),
+            "optimized": self._used[name].as_json() if name in self._used else None,
             "checkpoints": [
                 {
                     "source": _shown(r.get("source")),
                     "digest": r["digest"],
                     "stale": bool(r.get("stale")),
                 }
-                for r in self._resolved.get(name, {}).values()
+                for place, r in self._resolved.get(name, {}).items()
+                if place != PLACE
             ],
         }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,6 +63,8 @@ class Pool:
         was_ready: True once a replica has been ready, and is not on trial.
         on_free: Called when a replica became free.
         on_restart: Called when a replica ended and is replaced.
+        fall_back: Called with the reason when no first replica could be started; true if from now
+            on `make` makes others, which are started instead.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Pool:
         self.was_ready = False
         self.on_free: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None
+        self.fall_back: Callable[[BaseException], bool] = lambda _reason: False
         self._make = make
         self._startup_timeout_s = startup_timeout_s
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -136,10 +139,23 @@ class Pool:
         done, pending = await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task.exception() is not None]
         if failed and len(failed) == len(done):
+            reason = failed[0].exception() or AssertionError()
+            if self.fall_back(reason):
+                await self._give_up(pending)
+                for slot in slots:
+                    slot.worker.kill()
+                    slot.worker = self._make(slot.index)
+                await self._first_of(slots)
+                return
             await self.stop()
-            raise failed[0].exception() or AssertionError
+            raise reason
         for task in (*failed, *pending):
             self._replace_if_failed(task, starts[task])
+
+    async def _give_up(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def acquire(self) -> Slot | None:
         """Takes a free replica, or null."""

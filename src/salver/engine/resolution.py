@@ -24,6 +24,7 @@ from salver.models.reference import (
     checkpoint,
     split_digest,
 )
+from salver.models.variants import PLACE
 from salver.settings import cache_dir, child_environment
 
 log = logging.getLogger("salver.resolution")
@@ -77,6 +78,8 @@ async def on_this_machine(
             if not os.path.isdir(given["path"]):  # noqa: ASYNC240 - one look at the disk
                 given = await _fetched(given, reference)
             found.setdefault(deployment.name, {})[place] = given
+        if (variant := resolved.get(deployment.name, {}).get(PLACE)) is not None:
+            found[deployment.name][PLACE] = dict(variant)
     return found
 
 

@@ -61,6 +61,54 @@ def test_start_fails_when_the_first_replica_fails() -> None:
     run(scenario())
 
 
+def test_others_are_made_where_there_is_something_to_fall_back_on() -> None:
+    """All replicas are: none of the first kind is left."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers(by_itself=False)
+        pool = workers.pool(2)
+        reasons: list[str] = []
+
+        def fall_back(reason: BaseException) -> bool:
+            reasons.append(str(reason))
+            return len(reasons) == 1
+
+        pool.fall_back = fall_back
+        starting = asyncio.ensure_future(pool.start())
+        await settle()
+        workers[0].started.set_exception(ReplicaStartFailed("the graph is damaged"))
+        await settle()
+        assert 4 == len(workers.made)
+        assert workers[0].killed
+        assert workers[1].killed
+        workers[2].become_ready()
+        workers[3].become_ready()
+        await starting
+        await settle()
+        assert ["ready", "ready"] == states(pool)
+        assert ["the graph is damaged"] == reasons
+        await pool.stop()
+
+    run(scenario())
+
+
+def test_a_fallback_that_fails_too_is_an_error() -> None:
+    """It is not tried for ever."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers(by_itself=False)
+        pool = workers.pool(1)
+        pool.fall_back = lambda _reason: len(workers.made) == 1
+        starting = asyncio.ensure_future(pool.start())
+        for worker in range(2):
+            await settle()
+            workers[worker].started.set_exception(ReplicaStartFailed(f"number {worker}"))
+        with pytest.raises(ReplicaStartFailed, match="number 1"):
+            await starting
+
+    run(scenario())
+
+
 def test_a_second_replica_that_fails_at_start_is_tried_again() -> None:
     """Once one replica is ready, another that does not start is not fatal."""
 
