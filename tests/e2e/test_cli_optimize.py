@@ -66,6 +66,7 @@ class Lab:
         return {
             **os.environ,
             "DIGITS": str(self.folder),
+            "GOMP_SPINCOUNT": "0",  # or threads wait by spinning where other work has the cores
             "SALVER_CACHE_DIR": str(self.root / cache),
         }
 
