@@ -7,6 +7,7 @@ and some of them end the process. It does not know how fast or how faithful a gr
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -15,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from salver.errors import CheckpointError
+from salver.errors import CheckpointError, MissingExtra
 from salver.models.variants.parts import Call, Part
-from salver.models.variants.runtimes import instructions
+from salver.models.variants.runtimes import EXTRA, instructions
 from salver.optimization.recipes import Recipe
 
 MAX_CALLS = 300  # that int8 graphs are calibrated on
+_CONVERTERS = {"sklearn": ("skl2onnx",), "booster": ("skl2onnx", "onnxmltools")}
 _VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
@@ -69,6 +71,9 @@ class Graphs:
         if self._part.kind == "onnx":
             _copy_graph(self._part.value, path)
             return
+        for library in _CONVERTERS.get(self._part.kind, ()):
+            if importlib.util.find_spec(library) is None:
+                raise MissingExtra(library, "A graph of this model", EXTRA)
         exporter = importlib.import_module(f"salver.optimization.export_{self._part.kind}")
         exporter.to_onnx(self._part, self._calls, path)
 

@@ -36,12 +36,6 @@ FIT, ASKED = slice(0, 500), slice(300, 900)
 FEW = {"verbose": -1, "num_threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that wait for each other on busy cores take minutes for these small models."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 class Holder:
     """As users hold a booster."""
 

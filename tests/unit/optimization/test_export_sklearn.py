@@ -8,7 +8,6 @@ floats.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from salver.models.variants.runtimes import open_runtime
 from salver.optimization.export_sklearn import to_onnx
 
 pd = pytest.importorskip("pandas")
-threadpoolctl = pytest.importorskip("threadpoolctl")
 pytest.importorskip("skl2onnx")
 pytest.importorskip("onnxruntime")
 compose = pytest.importorskip("sklearn.compose")
@@ -43,14 +41,6 @@ NUMBER = (X[:, 0] - 1000) * 3 + X[:, 1] * X[:, 2] / 1000
 LABEL = np.array(["no", "perhaps", "yes"])[np.digitize(NUMBER + RNG.normal(size=600), [999, 1001])]
 BINARY = LABEL == "yes"
 FIT, ASKED = slice(0, 300), slice(200, 600)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Threads that wait for each other on busy cores take minutes for these small models."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with threadpoolctl.threadpool_limits(1):
-        yield
 
 
 class Holder:
