@@ -186,3 +186,13 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     where.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.ubj is no booster"):
         described_of(where)
+
+
+def test_a_linear_booster(tmp_path: Path) -> None:
+    """It has no trees, so it is asked in another way."""
+    table = TABLE.fillna(0.0)
+    data = xgboost.DMatrix(table, table["n"])
+    booster = xgboost.train({"booster": "gblinear", "objective": "reg:squarederror"}, data, 5)
+    booster.save_model(tmp_path / "linear.ubj")
+    found = answers(tmp_path / "linear.ubj", table)
+    assert booster.predict(data).tolist() == found["prediction"].tolist()

@@ -77,24 +77,19 @@ class Booster:
         is_classifier = self._objective in ("binary:logistic", "multi:softprob", "multi:softmax")
         if is_classifier and not self._has_several_targets:
             self.classes_ = list(range(max(int(parameters["num_class"]), 2)))
-        self._trees = _trees(booster, learner["gradient_booster"]["name"])
+        kind = learner["gradient_booster"]["name"]
+        self._is_linear = kind == "gblinear"
+        self._trees = _trees(booster, kind)
         names = booster.feature_names
         self._features = Features(signature, booster.num_features(), names, _categories(booster))
 
     def __call__(self, inputs: Inputs) -> dict[str, Any]:
         """One entry per row."""
-        import xgboost
-
-        data = xgboost.DMatrix(
-            self._features.matrix(inputs, "float32"),
-            feature_names=self._booster.feature_names,
-            feature_types=self._booster.feature_types,
-        )
+        matrix = self._features.matrix(inputs, "float32")
         if self._objective == "multi:softmax":
             # It answers labels alone; of the margins come the probabilities that softprob gives.
-            margins = self._booster.predict(data, output_margin=True, iteration_range=self._trees)
-            return {"probabilities": _softmax(margins)}
-        found = self._booster.predict(data, iteration_range=self._trees)
+            return {"probabilities": _softmax(self._predict(matrix, "margin"))}
+        found = self._predict(matrix, "value")
         if self._objective == "binary:logistic":
             if self._has_several_targets:  # labels that do not exclude each other
                 return {"prediction": (found > 0.5).astype(int), "score": found}
@@ -102,6 +97,19 @@ class Booster:
         if self._objective == "multi:softprob":
             return {"probabilities": found}
         return {"prediction": found}
+
+    def _predict(self, matrix: np.ndarray[Any, Any], kind: str) -> Any:
+        if not self._is_linear:
+            # Without a DMatrix, which takes longer to make than a few trees to ask.
+            return self._booster.inplace_predict(
+                matrix, iteration_range=self._trees, predict_type=kind
+            )
+        import xgboost
+
+        names, types = self._booster.feature_names, self._booster.feature_types
+        data = xgboost.DMatrix(matrix, feature_names=names, feature_types=types)
+        is_margin = kind == "margin"
+        return self._booster.predict(data, output_margin=is_margin, iteration_range=self._trees)
 
 
 def _trees(booster: Any, kind: str) -> tuple[int, int]:

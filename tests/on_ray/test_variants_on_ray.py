@@ -1,0 +1,47 @@
+"""Variants are files of this machine: a cluster that is started here uses them, others do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from salver import Checkpoint, Service, checkpoint, deployment
+from salver.cluster.connection import Cluster
+from salver.cluster.life import assignment_of
+from salver.engine.loading import version_of
+from salver.models import choices
+from salver.models.choices import Choice
+from salver.models.variants import PLACE
+from salver.settings import Overrides
+from salver.testing import StubModel
+
+
+class Text(BaseModel):
+    text: str
+
+
+def test_a_variant_is_for_a_cluster_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for no other; `original` leaves it alone."""
+    monkeypatch.setenv("SALVER_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    digest = Checkpoint.create(tmp_path / "model").digest
+    tagger: Any = deployment(input=Text, name="tagger")(StubModel)
+    bound = tagger.bind(checkpoint(str(tmp_path / "model")))
+    resolved = {"0": {"path": str(tmp_path / "model"), "digest": digest}}
+    (tmp_path / "cache" / "checkpoints" / ("f" * 64)).mkdir(parents=True)
+    choice = Choice("tagger", "fast", "f" * 64, "", "now")
+    choices.write([digest], version_of(bound, resolved), choice, "")
+
+    def places(overrides: dict[str, Any], cluster: Cluster) -> set[str]:
+        given = Overrides(deployments={"tagger": overrides})
+        return set(assignment_of(Service(bound), "m:service", given, cluster).resolved["tagger"])
+
+    assert {"0", PLACE} == places({}, Cluster())
+    assert {"0"} == places({"original": True}, Cluster())
+    assert {"0"} == places({}, Cluster("ray://elsewhere:10001"))
