@@ -190,7 +190,8 @@ def test_a_replica_that_hangs_is_replaced(how: str) -> None:
             ask("hang" if how == "hang" else "text")
         assert lives(pid), "it had a second more"
         wait_for_end([pid], 20)
-        assert 2 <= time.monotonic() - started < 20
+        # Timers of the loop count whole milliseconds, so they may end a little early.
+        assert 1.9 <= time.monotonic() - started < 20
         one.wait_for(1)
         assert "TEXT" == ask("text")["prediction"]
         assert pid not in one.pids()
