@@ -96,4 +96,5 @@ def _replace(path: Path, text: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    Path(temporary).chmod(0o644)  # another user may serve what this one has optimised
     os.replace(temporary, path)

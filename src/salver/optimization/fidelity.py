@@ -190,7 +190,8 @@ def answers_of(parts: Sequence[Outcomes], order: Sequence[int]) -> Answers:
                 value = _without_numbers(value, numbers[place])
             decided[place] = repr((value, outcome.abstained))
     width = max(map(len, numbers), default=0)
-    whole = [row if len(row) == width else [np.nan] * width for row in numbers]
+    # Where a row has fewer numbers than another, only their absence can be compared.
+    whole = [row + [np.nan] * (width - len(row)) for row in numbers]
     found = np.array(whole, dtype=np.float64) if width else None
     return Answers(found, has_probabilities, classes, tuple(decided), failed)
 
@@ -258,7 +259,8 @@ def _differences(a: Answers, b: Answers) -> Array:
 def _mean(a: Answers, b: Answers) -> float:
     if a.numbers is None or b.numbers is None or a.numbers.shape != b.numbers.shape:
         return float(np.max(_differences(a, b), initial=0.0))
-    return float(_apart(a, b).mean())
+    is_there = ~(np.isnan(a.numbers) & np.isnan(b.numbers))
+    return float(_apart(a, b)[is_there].mean()) if is_there.any() else 0.0
 
 
 def _apart(a: Answers, b: Answers) -> Array:

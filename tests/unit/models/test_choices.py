@@ -49,3 +49,9 @@ def test_a_damaged_choice_is_an_error(cache: Path) -> None:
     (choices.folder_of(["a"]) / "1.json").write_text("{")
     with pytest.raises(CheckpointError, match="salver optimize again"):
         choices.read(["a"], "1")
+
+
+def test_another_user_may_read_a_choice() -> None:
+    """Of a cache that is shared, or baked into an image."""
+    page = choices.write(["a"], "1", CHOICE, "")
+    assert 0o644 == page.stat().st_mode & 0o777

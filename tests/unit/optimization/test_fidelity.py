@@ -168,3 +168,18 @@ def test_macro_f1_and_calibration_error_are_those_of_the_books() -> None:
     assert (2 / 3 + 4 / 5) / 2 == pytest.approx(macro_f1(truth, said))
     right = np.array([True, False])
     assert 0.3 == pytest.approx(calibration_error(np.array([0.8, 0.8]), right))
+
+
+def test_answers_of_several_lengths_are_compared_number_by_number() -> None:
+    """A row with fewer numbers than another is no less looked at."""
+
+    def said(moved: float) -> Answers:
+        rows = [[{"score": 0.5 + moved}] * (1 + i % 3) for i in range(200)]
+        return answers_of([Outcomes(200, {"entities": rows})], range(200))
+
+    assert [] == compared(said(0.0), [said(0.0)]).refused(GATES["exact"])
+    assert compared(said(0.0), [said(0.4)]).refused(GATES["close"])
+    shorter = said(0.0)
+    assert shorter.numbers is not None
+    assert 0.5 == shorter.numbers[0, 0]
+    assert np.isnan(shorter.numbers[0, 1])

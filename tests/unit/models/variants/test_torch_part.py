@@ -108,6 +108,22 @@ def test_a_call_of_another_form_is_answered_by_the_network() -> None:
     assert [] == seen
 
 
+def test_what_the_graph_cannot_take_is_answered_by_the_network() -> None:
+    """Another dtype is not cast, another size is no error."""
+
+    def refuse(arrays: Sequence[Any]) -> list[Any]:
+        raise ValueError("invalid dimensions")
+
+    network, seen = Network(), []
+    (call,) = calls_of(network, torch.ones(1))
+    TorchPart(network).exchange(halving(seen), [("x", "float32")], call.constants)
+    assert torch.float64 == network(torch.ones(1, dtype=torch.float64)).dtype
+    assert [] == seen
+    other = Network()
+    TorchPart(other).exchange(refuse, [("x", "float32")], call.constants)
+    assert 2.0 == other(torch.ones(1)).item()
+
+
 def test_what_no_graph_can_take_or_give_is_named() -> None:
     """Before anything is exported."""
     with pytest.raises(CheckpointError, match=r"given a ndarray as 'x'"):
