@@ -32,11 +32,13 @@ from salver.optimization.recipes import OWN, RECIPES
 from salver.settings import available_cores, cache_dir
 
 TIMEOUT_S = 1800.0  # for one candidate; large networks take minutes to quantise
+LONGEST_LINE = 1 << 24  # bytes; an error of an exporter may be long
 _MADE_BY = (
     "torch",
     "transformers",
     "scikit-learn",
     "lightgbm",
+    "xgboost",
     "onnx",
     "onnxruntime",
     "openvino",
@@ -113,18 +115,20 @@ class Builder:
         """One process, until it has made all that is wanted or ends."""
         under_way = ""
         with tempfile.TemporaryDirectory(prefix="salver-") as folder:
+            content = pack({**question, "folder": folder, "sys_path": sys.path})[HEADER.size :]
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "salver.optimization.building",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=children.environment(available_cores()),
+                # Quantisers keep whole models among temporary files, and may be killed.
+                env={**children.environment(available_cores()), "TMPDIR": folder},
+                limit=LONGEST_LINE,
             )
             assert process.stdin is not None
             assert process.stdout is not None
-            given = {**question, "folder": folder, "sys_path": sys.path}
-            process.stdin.write(pack(given)[HEADER.size :])
+            process.stdin.write(content)
             process.stdin.close()
             try:
                 while line := await self._next(process.stdout):

@@ -226,7 +226,7 @@ def compared(
     others = np.any([decided != np.array(one.decided) for one in candidate], axis=0)
     if not original.is_probabilities:
         flipped = others
-    flips = _margins(original)[flipped]
+    flips = margins_of(original)[flipped]
     first = candidate[0]
     moved = [_differences(first, one) for one in candidate[1:]]
     turned = [_labels(first) != _labels(one) for one in candidate[1:]]
@@ -291,7 +291,7 @@ def _labels(answers: Answers) -> Array:
     return np.asarray(np.where(answers.failed, -1, best))
 
 
-def _margins(answers: Answers) -> Array:
+def margins_of(answers: Answers) -> Array:
     """Difference of the two largest probabilities; 1 where there are no such."""
     if answers.numbers is None or not answers.is_probabilities or answers.numbers.shape[1] < 2:
         return np.ones(len(answers))

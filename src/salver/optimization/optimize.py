@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
+
 from salver.definition import Deployment
 from salver.engine.frames import fields_as_message
 from salver.engine.loading import Resolved, allowed_code, version_of
@@ -31,11 +34,12 @@ from salver.models.choices import Choice
 from salver.models.variants import PLACE
 from salver.models.variants.runtimes import EXTRA, instructions
 from salver.optimization.builder import Builder, Built, versions
-from salver.optimization.fidelity import GATES, Answers, Fidelity, Limits
+from salver.optimization.fidelity import GATES, SURE, Answers, Fidelity, Limits, margins_of
 from salver.optimization.fidelity import compared as compared_answers
 from salver.optimization.measuring import Asked, Subject, compared
 from salver.optimization.results import Candidate, Report, Speed
 from salver.optimization.rows import Labelled, divided, label_column, read
+from salver.schema import Schema
 from salver.session import Configuration
 from salver.settings import available_cores
 
@@ -155,7 +159,9 @@ class _Run:
             label = self._label(judged, said[0])
             labels = judged.labels(label) if label else None
             _, control, speed = await compared(original, original, asked)
-            built = await self._build(calibration, golden(judged, original, said[0]), lengths)
+            built = await self._build(
+                calibration, golden(self._deployment.schema, judged, original, said[0]), lengths
+            )
             tried = [
                 await self._try(one, at, built, original, asked, said, labels)
                 for at, one in enumerate(built, start=1)
@@ -278,18 +284,35 @@ def best_of(candidates: Sequence[Candidate], goal: str, control: float = 1.0) ->
     return max(passed, key=ratio).name if passed else None
 
 
-def golden(rows: Labelled, original: Subject, said: Answers) -> list[dict[str, Any]]:
-    """Rows that every later start of a variant must answer as the original: of each class the
-    one that the original is surest of, so that no rounding changes them."""
+def golden(
+    schema: Schema, rows: Labelled, original: Subject, said: Answers
+) -> list[dict[str, Any]]:
+    """Rows that every later start of a variant must answer as the original.
+
+    Of each class the one that the original is surest of, if it is sure at all: the gate lets ties
+    flip, and so must a start. They hold the input alone, for they become part of the variant.
+
+    Args:
+        schema: Of the input.
+        rows: Those that were judged on.
+        original: After it was asked them.
+        said: What it said.
+    """
     if said.numbers is None or not said.is_probabilities:
         return []
-    best, chosen = said.numbers.argmax(axis=1), []
+    best, margins = np.nan_to_num(said.numbers).argmax(axis=1), margins_of(said)
+    chosen = []
     for k, name in enumerate(said.classes):
-        mine = [i for i in range(len(said)) if best[i] == k and not said.failed[i]]
-        at = max(mine, key=lambda i: float(said.numbers[i, k]), default=None)  # type: ignore[index]
-        value = None if at is None else original.first[at]
-        if at is not None and value is not None and str(value.get("prediction")) == name:
-            chosen.append({"input": rows.given[at], "prediction": value["prediction"]})
+        mine = np.flatnonzero((best == k) & ~said.failed & (margins > SURE))
+        if not len(mine):
+            continue
+        at = int(mine[margins[mine].argmax()])
+        row = {key: value for key, value in rows.given[at].items() if key in schema.names}
+        row = orjson.loads(orjson.dumps(row, default=str))  # metadata are JSON: dates are texts
+        value = original.first[at] or {}
+        is_whole = not schema.check_rows([row]).rejected
+        if is_whole and str(value.get("prediction")) == name:
+            chosen.append({"input": row, "prediction": value["prediction"]})
     return chosen
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from salver.errors import CheckpointError
 from salver.optimization.building import heard
 from salver.optimization.fidelity import Answers, compared
-from salver.optimization.optimize import best_of
+from salver.optimization.optimize import best_of, golden
 from salver.optimization.results import Candidate
+from salver.optimization.rows import Labelled
+from salver.schema import Schema
 
 torch = pytest.importorskip("torch")
 
@@ -78,3 +82,38 @@ def test_a_model_without_a_part_says_what_is_looked_for() -> None:
         heard(Model(), batches())
     with pytest.raises(CheckpointError, match=r"2 parts.*compose them"):
         heard(Model(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), batches())
+
+
+class Text(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    day: dt.date
+
+
+class Asked:
+    """An original that was asked."""
+
+    def __init__(self, *predictions: Any) -> None:
+        self.first = [{"prediction": one} for one in predictions]
+
+
+def test_golden_rows_are_sure_and_hold_the_input_alone() -> None:
+    """Nothing else of a file becomes part of a variant, and a tie may flip at a start too."""
+    schema = Schema(Text)
+    given = [
+        {
+            "text": f"row {i}",
+            "day": dt.date(2024, 5, i + 1),
+            "tag": "secret",
+            "at": dt.date(2024, 5, 1),
+        }
+        for i in range(4)
+    ]
+    batch = schema.check_rows([{"text": r["text"], "day": str(r["day"])} for r in given]).batch
+    numbers = np.array([[0.6, 0.3, 0.1], [0.9, 0.1, 0.0], [0.1, 0.8, 0.1], [0.33, 0.33, 0.34]])
+    said = Answers(numbers, True, ("a", "b", "c"), ("",) * 4, np.zeros(4, dtype=bool))
+    original: Any = Asked("a", "a", "withheld", "c")
+    assert [{"input": {"text": "row 1", "day": "2024-05-02"}, "prediction": "a"}] == golden(
+        schema, Labelled(batch, given), original, said
+    )
