@@ -14,7 +14,8 @@ from salver.cluster.life import assignment_of
 from salver.engine.loading import version_of
 from salver.models import choices
 from salver.models.choices import Choice
-from salver.models.variants import PLACE
+from salver.models.variants import METADATA, PLACE, Variant
+from salver.models.variants.provenance import versions
 from salver.settings import Overrides
 from salver.testing import StubModel
 
@@ -34,7 +35,12 @@ def test_a_variant_is_for_a_cluster_on_this_machine(
     tagger: Any = deployment(input=Text, name="tagger")(StubModel)
     bound = tagger.bind(checkpoint(str(tmp_path / "model")))
     resolved = {"0": {"path": str(tmp_path / "model"), "digest": digest}}
-    (tmp_path / "cache" / "checkpoints" / ("f" * 64)).mkdir(parents=True)
+    folder = tmp_path / "cache" / "checkpoints" / ("f" * 64)
+    folder.mkdir(parents=True)
+    variant = Variant(
+        "fast", "torch", ("net",), "openvino", "fp32", "m.xml", (), {}, (), {}, versions()
+    )
+    Checkpoint.create(folder, {METADATA: variant.dump()})
     choice = Choice("tagger", "fast", "f" * 64, "", "now")
     choices.write([digest], version_of(bound, resolved), choice, "")
 

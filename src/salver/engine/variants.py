@@ -14,7 +14,8 @@ from salver.engine.loading import Resolved, version_of
 from salver.errors import CheckpointError
 from salver.models import choices
 from salver.models.cache import CheckpointCache
-from salver.models.variants import PLACE
+from salver.models.checkpoint import Checkpoint
+from salver.models.variants import PLACE, Variant
 from salver.settings import cache_dir
 
 
@@ -86,5 +87,10 @@ def _variant_of(
     if not path.is_dir():
         note = f"the original runs, for the cache has lost {choice.name}: run salver optimize again"
         return None, Used(None, note)
+    if what := Variant.of(Checkpoint.look(path)).changed():
+        note = (
+            "the original runs, for its variant was made from other code: run salver optimize again"
+        )
+        return None, Used(None, note, what)
     variant = {"path": str(path), "digest": choice.digest, "source": f"variant {choice.name}"}
     return variant, Used(choice.name, choice.note)

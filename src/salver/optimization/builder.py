@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import sys
@@ -26,26 +25,14 @@ from salver.errors import CheckpointError, ConfigError, nearest
 from salver.models.cache import CheckpointCache, Record
 from salver.models.checkpoint import Checkpoint
 from salver.models.manifest import Manifest
-from salver.models.variants import METADATA
+from salver.models.variants import Variant
+from salver.models.variants.provenance import versions
 from salver.models.variants.runtimes import instructions
 from salver.optimization.recipes import OWN, RECIPES
 from salver.settings import available_cores, cache_dir
 
 TIMEOUT_S = 1800.0  # for one candidate; large networks take minutes to quantise
 LONGEST_LINE = 1 << 24  # bytes; an error of an exporter may be long
-_MADE_BY = (
-    "torch",
-    "transformers",
-    "scikit-learn",
-    "lightgbm",
-    "xgboost",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "nncf",
-    "skl2onnx",
-    "onnxmltools",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +178,17 @@ class Builder:
             return
         try:
             kept = self._cache.get(record.digest, f"variant {name}")
+            is_usable = kept is not None and not Variant.of(kept).changed()
         except CheckpointError:
             return  # it is made again
-        if kept is not None:
+        if kept is not None and is_usable:
             self._built[name] = self._found(name, kept)
 
     def _found(self, name: str, kept: Checkpoint) -> Built:
         found = {"path": str(kept.path), "digest": kept.digest, "source": f"variant {name}"}
-        self._kind = kept.metadata[METADATA]["kind"]
-        return Built(name, "", kept.metadata[METADATA]["precision"], found)
+        variant = Variant.of(kept)
+        self._kind = variant.kind
+        return Built(name, "", variant.precision, found)
 
     def _is_for_others(self, name: str) -> bool:
         others = (one.name for one in RECIPES if self._kind not in one.kinds)
@@ -207,14 +196,3 @@ class Builder:
 
     def _of(self, name: str) -> str:
         return f"variant {name} {self._key}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that candidates are made with, as far as they are installed."""
-    found = {}
-    for name in _MADE_BY:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

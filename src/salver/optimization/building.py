@@ -23,6 +23,7 @@ from salver.models.checkpoint import Checkpoint
 from salver.models.variants import GOLDEN, METADATA, Variant
 from salver.models.variants.parts import Call, Part, parts_of
 from salver.models.variants.parts import Path as Place
+from salver.models.variants.provenance import sources, versions
 from salver.models.variants.runtimes import instructions, open_runtime
 from salver.optimization.graphs import Graphs
 from salver.optimization.recipes import OWN, RECIPES, Recipe, recipes_for
@@ -69,6 +70,7 @@ def _build(question: Mapping[str, Any], say: Any) -> None:
     given = [columns_of(batch, deployment.options.batch_format) for batch in batches]
     place, part, calls = heard(model, given)
     say(kind=part.kind)
+    made_from = sources(deployment.target.__module__.partition(".")[0]), versions()
     graphs = Graphs(part, calls, Path(question["folder"]))
     usual = {recipe.name for recipe in recipes_for(part.kind)}
     for name in (n for n in question["wanted"] if n.startswith(OWN) or n in usual):
@@ -77,7 +79,7 @@ def _build(question: Mapping[str, Any], say: Any) -> None:
         folder.mkdir()
         try:
             made = _candidate(name, question, graphs, folder)
-            variant = _described(made, name, place, part, calls[0])
+            variant = _described(made, name, place, part, calls[0], made_from)
             metadata = {METADATA: variant.dump(), GOLDEN: question["golden"]}
             Checkpoint.create(folder, metadata)
             say(made=name, folder=str(folder), precision=made[1])
@@ -139,7 +141,14 @@ def _opened(path: Path, runtime: str, precision: str) -> Made:
     return path.name, open_runtime(runtime, path, precision).precision, runtime
 
 
-def _described(made: Made, name: str, place: Place, part: Part, call: Call) -> Variant:
+def _described(
+    made: Made,
+    name: str,
+    place: Place,
+    part: Part,
+    call: Call,
+    made_from: tuple[Mapping[str, str], Mapping[str, str]],
+) -> Variant:
     file, precision, runtime = made
     return Variant(
         name,
@@ -151,6 +160,7 @@ def _described(made: Made, name: str, place: Place, part: Part, call: Call) -> V
         tuple((n, str(array.dtype)) for n, array in call.arrays.items()),
         dict(call.constants),
         instructions(),
+        *made_from,
     )
 
 

@@ -32,8 +32,9 @@ from salver.lengths import lengths_by
 from salver.models import choices
 from salver.models.choices import Choice
 from salver.models.variants import PLACE
+from salver.models.variants.provenance import versions
 from salver.models.variants.runtimes import EXTRA, instructions
-from salver.optimization.builder import Builder, Built, versions
+from salver.optimization.builder import Builder, Built
 from salver.optimization.fidelity import GATES, SURE, Answers, Fidelity, Limits, margins_of
 from salver.optimization.fidelity import compared as compared_answers
 from salver.optimization.measuring import Asked, Subject, compared

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from salver.engine.loading import version_of
 from salver.engine.variants import with_variants
 from salver.models import choices
 from salver.models.choices import Choice
-from salver.models.variants import PLACE
+from salver.models.variants import METADATA, PLACE, Variant
+from salver.models.variants.provenance import versions
 from salver.testing import StubModel
 
 
@@ -49,6 +52,13 @@ def chosen(cache: Path, one: Deployment, resolved: Resolved, name: str | None = 
     """Puts a choice in force for a deployment; returns the digest of the variant."""
     folder = cache / "checkpoints" / ("f" * 64)
     folder.mkdir(parents=True)
+    code = cache / "net.py"
+    code.write_text("temperature = 1")
+    files = {str(code): hashlib.sha256(code.read_bytes()).hexdigest()}
+    variant = Variant(
+        "fast", "torch", ("net",), "openvino", "fp32", "m.xml", (), {}, (), files, versions()
+    )
+    Checkpoint.create(folder, {METADATA: variant.dump()})
     choice = Choice(one.name, name, "f" * 64, "fast answers instead", "now")
     digests = [r["digest"] for r in resolved.values()]
     choices.write(digests, version_of(one, resolved), choice, "")
@@ -92,7 +102,7 @@ def test_a_variant_that_is_gone_is_not_used(cache: Path, resolved: Resolved) -> 
     """Somebody may have emptied the cache."""
     one = bound()
     chosen(cache, one, resolved)
-    (cache / "checkpoints" / ("f" * 64)).rmdir()
+    shutil.rmtree(cache / "checkpoints" / ("f" * 64))
     found, used = with_variants([one], {"tagger": resolved})
     assert {"tagger": resolved} == found
     assert "the cache has lost fast" in used["tagger"].described("tagger")
@@ -107,3 +117,15 @@ def test_a_damaged_choice_does_not_stop_a_service(cache: Path, resolved: Resolve
     _, used = with_variants([one], {"tagger": resolved})
     assert str(cache) not in str(used["tagger"].as_json())
     assert str(cache) in used["tagger"].described("tagger")
+
+
+def test_a_variant_of_other_code_is_not_used(cache: Path, resolved: Resolved) -> None:
+    """The graph would go on with what an imported module did before."""
+    one = bound()
+    chosen(cache, one, resolved)
+    (cache / "net.py").write_text("temperature = 2")
+    found, used = with_variants([one], {"tagger": resolved})
+    assert {"tagger": resolved} == found
+    assert "other code" in used["tagger"].note
+    assert "net.py has changed" in used["tagger"].described("tagger")
+    assert "net.py" not in str(used["tagger"].as_json())

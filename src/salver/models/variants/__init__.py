@@ -15,6 +15,7 @@ from typing import Any
 from salver.errors import CheckpointError
 from salver.models.checkpoint import Checkpoint
 from salver.models.variants.parts import part_at
+from salver.models.variants.provenance import changed
 from salver.models.variants.runtimes import instructions, open_runtime
 
 PLACE = "(variant)"  # among the checkpoints of a deployment; no argument can be called so
@@ -37,6 +38,8 @@ class Variant:
         inputs: Names and dtypes of what the part is given, in the order of the graph.
         constants: What else the part is given; a call with others is left to the original.
         instructions: Instruction sets of the processor on which it was judged.
+        files: sha256 of the source files that it was made from, by path.
+        libraries: Versions of the libraries that it was made with.
     """
 
     name: str
@@ -48,10 +51,16 @@ class Variant:
     inputs: tuple[tuple[str, str], ...]
     constants: Mapping[str, Any]
     instructions: tuple[str, ...]
+    files: Mapping[str, str]
+    libraries: Mapping[str, str]
 
     def dump(self) -> dict[str, Any]:
         """As plain JSON."""
         return asdict(self)
+
+    def changed(self) -> str:
+        """What it was made from that is another now, for people; empty if nothing is."""
+        return changed(self.files, self.libraries)
 
     @staticmethod
     def of(checkpoint: Checkpoint) -> Variant:
