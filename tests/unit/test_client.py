@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,10 +65,10 @@ def scripted(*answers: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    """Pauses take no time."""
+    """Pauses take no time; the client's alone, since other threads of this process wait too."""
     fake = FakeClock()
-    monkeypatch.setattr("salver.client.time.monotonic", fake)
-    monkeypatch.setattr("salver.client.time.sleep", fake.advance)
+    module = SimpleNamespace(monotonic=fake, sleep=fake.advance)
+    monkeypatch.setattr("salver.client.time", module)
     return fake
 
 
