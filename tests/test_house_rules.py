@@ -31,6 +31,7 @@ TESTED_ELSEWHERE = {
     "cluster/data.py": "tests/on_ray",
     "cluster/handle.py": "tests/on_ray",
     "cluster/ingress.py": "tests/on_ray",
+    "cluster/assigning.py": "tests/on_ray/test_variants_on_ray.py",
     "cluster/life.py": "tests/on_ray",
     "cluster/picture.py": "tests/on_ray/test_simulate.py",
     "run.py": "tests/e2e",  # it joins all the others

@@ -62,6 +62,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "Known: " + ", ".join(names) + "." if names else "There are none."
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of a message, below any traceback that came with it; never empty."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
 def _shown(name: str, value: Any) -> str:
     return "'***'" if "key" in name.lower() else repr(value)  # messages end up in logs
 

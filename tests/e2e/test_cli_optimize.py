@@ -194,7 +194,9 @@ def test_a_spoilt_candidate_is_refused(lab: Lab, tmp_path: Path) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(spoilt, tensor.name))
     onnx.save(model, tmp_path / "spoilt.onnx")
     own = ["--candidate", f"spoilt={tmp_path / 'spoilt.onnx'}"]
-    faithful = ["--candidate", f"faithful={tmp_path / 'network.onnx'}"]
+    beside = {"save_as_external_data": True, "size_threshold": 0, "location": "weights"}
+    onnx.save(onnx.load(tmp_path / "network.onnx"), tmp_path / "large.onnx", **beside)
+    faithful = ["--candidate", f"my/own={tmp_path / 'large.onnx'}"]
     given = ["--on", str(lab.rows), "--only", "onnxruntime-fp32", *own, *faithful]
     ended = lab.salver("optimize", SERVICE, *given, cache="another cache")
     assert 0 == ended.returncode, ended.stderr
@@ -206,7 +208,7 @@ def test_a_spoilt_candidate_is_refused(lab: Lab, tmp_path: Path) -> None:
     assert float(agreement[1]) > 99
     assert lines["own:spoilt"].endswith("refused")
     assert "own:spoilt: refused: " in ended.stdout
-    assert not lines["own:faithful"].endswith(("refused", "failed"))
+    assert not lines["own:my/own"].endswith(("refused", "failed"))
 
 
 def test_what_cannot_be_loaded_any_more_falls_back(optimised: Lab, tmp_path: Path) -> None:
@@ -252,6 +254,7 @@ def test_too_few_rows_are_refused(lab: Lab, tmp_path: Path) -> None:
         (["--only", "onnxruntime-fp8"], "There is no candidate 'onnxruntime-fp8'"),
         (["--candidate", "mine"], "NAME=FILE.onnx"),
         (["--label", "number"], "There is no column 'number'"),
+        (["--label", "pixels"], "is a class of Digits"),
     ],
 )
 def test_mistakes_are_named(lab: Lab, arguments: list[str], said: str) -> None:

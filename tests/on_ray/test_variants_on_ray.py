@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 from salver import Checkpoint, Service, checkpoint, deployment
+from salver.cluster.assigning import assignment_of
 from salver.cluster.connection import Cluster
-from salver.cluster.life import assignment_of
+from salver.cluster.replica import Assignment
 from salver.engine.loading import version_of
+from salver.engine.variants import Used
 from salver.models import choices
 from salver.models.choices import Choice
 from salver.models.variants import METADATA, PLACE, Variant
@@ -41,13 +44,18 @@ def test_a_variant_is_for_a_cluster_on_this_machine(
         "fast", "torch", ("net",), "openvino", "fp32", "m.xml", (), {}, (), {}, versions()
     )
     Checkpoint.create(folder, {METADATA: variant.dump()})
-    choice = Choice("tagger", "fast", "f" * 64, "", "now")
+    choice = Choice("tagger", "fast", "f" * 64, "a note", "now")
     choices.write([digest], version_of(bound, resolved), choice, "")
 
-    def places(overrides: dict[str, Any], cluster: Cluster) -> set[str]:
+    def assigned(overrides: dict[str, Any], cluster: Cluster) -> Assignment:
         given = Overrides(deployments={"tagger": overrides})
-        return set(assignment_of(Service(bound), "m:service", given, cluster).resolved["tagger"])
+        return assignment_of(Service(bound), "m:service", given, cluster)
+
+    def places(overrides: dict[str, Any], cluster: Cluster) -> set[str]:
+        return set(assigned(overrides, cluster).resolved["tagger"])
 
     assert {"0", PLACE} == places({}, Cluster())
+    again = Assignment.from_json(json.loads(json.dumps(assigned({}, Cluster()).as_json())))
+    assert {"tagger": Used("fast", "a note")} == again.used
     assert {"0"} == places({"original": True}, Cluster())
     assert {"0"} == places({}, Cluster("ray://elsewhere:10001"))

@@ -15,6 +15,7 @@ from salver.errors import (
     SalverError,
     UnknownOption,
     error_of,
+    last_line,
     nearest,
 )
 
@@ -100,6 +101,12 @@ def test_errors_hold_what_their_handlers_need():
     assert QueueFull("m", 7).retry_after_s == 7
     assert NotReady("m").retry_after_s == 1
     assert DeadlineExceeded("m").retry_after_s is None
+
+
+def test_the_last_line_of_an_error_is_never_empty():
+    """Below a traceback, or else the name of its class."""
+    assert "ValueError: no" == last_line(RuntimeError("Traceback\n  at\nValueError: no\n"))
+    assert "ZeroDivisionError" == last_line(ZeroDivisionError())
 
 
 def test_an_error_is_made_again_from_what_was_said_of_it():

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from salver.cluster.assigning import assignment_of
 from salver.cluster.connection import Cluster, require_ray
-from salver.cluster.life import Say, assignment_of
+from salver.cluster.life import Say
 from salver.errors import ConfigError
 from salver.options import ServerSettings
 from salver.service import Service

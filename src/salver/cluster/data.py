@@ -25,7 +25,7 @@ from salver.cluster.replica import Assignment, ClusterReplica
 from salver.cluster.serve import actor_options
 from salver.definition import Deployment
 from salver.engine.capabilities import check_rules
-from salver.errors import ClusterError, ConfigError, SalverError
+from salver.errors import ClusterError, ConfigError, SalverError, last_line
 from salver.offline.job import Begun, JobOptions, begun, begun_batch_size, full_plan
 from salver.offline.readers import open_reader
 from salver.offline.results import Results, batches
@@ -305,7 +305,7 @@ def _commit_all(dataset: Dataset, job: Begun) -> None:
             job.committer.commit(chunk, Results(chunk, groups, outcomes))
     except RayError as error:
         raise _known(error) or ClusterError(
-            f"The job was given up, what is committed stays (--resume goes on): {_reason(error)}"
+            f"The job was given up, what is committed stays (--resume goes on): {last_line(error)}"
         ) from error
 
 
@@ -325,16 +325,11 @@ def _scouted(deployment: Deployment, assignment: Assignment) -> dict[str, Any]:
         found: dict[str, Any] = ray.get(scout.report.remote(), timeout=FIRST_LOAD_S)
     except RayError as error:
         raise _known(error) or ClusterError(
-            f"{deployment.name} could not be loaded: {_reason(error)}"
+            f"{deployment.name} could not be loaded: {last_line(error)}"
         ) from error
     finally:
         ray.kill(scout)
     return found
-
-
-def _reason(error: Exception) -> str:
-    """What the user's code or the cluster said last."""
-    return str(error).strip().splitlines()[-1]
 
 
 def _block(column: str, values: Iterable[Any]) -> pd.DataFrame:

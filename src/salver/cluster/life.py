@@ -5,31 +5,24 @@ It knows the order in which things start and end. It does not know how an applic
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from salver.cluster.assigning import announced
 from salver.cluster.connection import APPLICATION, INGRESS, Cluster, connected, require_ray
-from salver.cluster.replica import Assignment
-from salver.engine.resolution import resolve_all
-from salver.engine.variants import with_variants
 from salver.errors import ClusterError
 from salver.online.http import bind
 from salver.options import ServerSettings
 from salver.predictions import job_options
 from salver.service import Service
 from salver.session import Configuration
-from salver.settings import Overrides
 
 Say = Callable[[str], None]
 
@@ -39,28 +32,6 @@ REASON_LINES = 12
 # what is free there stays free while Ray starts.
 FREE_PORTS = range(20_000, 32_000)
 HOST_NOT_ALLOWED = 421
-
-
-def assignment_of(
-    service: Service, target: str, overrides: Overrides, cluster: Cluster
-) -> Assignment:
-    """What processes of a cluster need to know; asks the registry for checkpoints.
-
-    Raises:
-        TrackingError: If one cannot be found.
-    """
-    resolved = asyncio.run(resolve_all(service.deployments.values()))
-    if not cluster.is_ours:  # another machine has other folders
-        return Assignment(target, overrides.deployments, resolved, overrides.server)
-    file, colon, attribute = target.rpartition(":")
-    where = f"{Path(file).resolve()}{colon}{attribute}" if file.endswith(".py") else target
-    path = tuple(sys.path)
-    assignment = Assignment(where, overrides.deployments, resolved, overrides.server, path)
-    in_force = [
-        one.with_options(assignment.options_of(one)) for one in service.deployments.values()
-    ]
-    # Variants are files of this machine, so they are for a cluster on it.
-    return replace(assignment, resolved=with_variants(in_force, resolved)[0])
 
 
 @contextlib.contextmanager
@@ -82,7 +53,7 @@ def deployed(
         settings = settings.replace({"port": _port_for(settings)}, "the server options")
     overrides.server |= configuration.server
     say(f"Resolving {', '.join(service.deployments)} ...")
-    assignment = assignment_of(service, target, overrides, cluster)
+    assignment = announced(service, target, overrides, cluster, say)
     say("Starting Ray ..." if cluster.is_ours else f"Connecting to {cluster.address} ...")
     with connected(cluster) as ray:
         from ray import serve as ray_serve
@@ -191,7 +162,7 @@ def predict_files(
     overrides = configuration.overrides(service)
     for given in overrides.deployments.values():
         given["optimize_for"] = "throughput"  # nobody waits for a single row of a file
-    assignment = assignment_of(service, target, overrides, cluster)
+    assignment = announced(service, target, overrides, cluster, say)
     require_ray(on_loopback=cluster.is_ours)
     with connected(cluster) as ray:
         from salver.cluster.data import resources_of, run_files

@@ -18,6 +18,7 @@ from salver.engine.capabilities import NOT_OF_FUNCTIONS
 from salver.engine.local import LocalEngine
 from salver.engine.resolution import on_this_machine
 from salver.engine.targets import load_service
+from salver.engine.variants import Used
 from salver.errors import (
     DeadlineExceeded,
     NotReady,
@@ -45,6 +46,7 @@ class Assignment:
         resolved: Path, digest and source of each checkpoint, by deployment and place.
         server: Options of the HTTP face given outside the code.
         sys_path: Where modules are found on the machine that made this.
+        optimized: What was found of variants, see `Used`, by deployment.
     """
 
     target: str
@@ -52,6 +54,12 @@ class Assignment:
     resolved: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     server: Mapping[str, Any] = field(default_factory=dict)
     sys_path: tuple[str, ...] = ()
+    optimized: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def used(self) -> dict[str, Used]:
+        """Which variants answer, and where none does though there is one; by deployment."""
+        return {name: Used(**one) for name, one in self.optimized.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a YAML file or another process."""
@@ -148,6 +156,7 @@ class ClusterReplica:
             self._assignment.target,
             overrides,
             await on_this_machine(service.deployments.values(), self._assignment.resolved),
+            self._assignment.used,
         )
         await engine.start()
         self._engine = engine

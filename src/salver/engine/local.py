@@ -38,7 +38,7 @@ from salver.engine.replica import Birth, ProcessReplica, ThreadReplica, Worker
 from salver.engine.resolution import resolve_all
 from salver.engine.samples import sample_rows
 from salver.engine.variants import Used, with_variants
-from salver.errors import UnsupportedOption
+from salver.errors import UnsupportedOption, last_line
 from salver.lengths import Characters, Lengths, lengths_by
 from salver.models.variants import PLACE
 from salver.options import DeploymentOptions
@@ -59,6 +59,7 @@ class LocalEngine:
         overrides: Options given outside the code.
         resolved: Path, digest and source of each checkpoint by deployment and place; null asks
             the registry for them at start.
+        used: Which variants are among these, by deployment.
 
     Must be made on the event loop that it will live on. Deployments refuse with `NotReady` until
     it has started.
@@ -73,6 +74,7 @@ class LocalEngine:
         target: str | None = None,
         overrides: Overrides | None = None,
         resolved: Mapping[str, Resolved] | None = None,
+        used: Mapping[str, Used] | None = None,
     ) -> None:
         self.service = service
         self.target = target
@@ -91,7 +93,7 @@ class LocalEngine:
         self._given_checkpoints = resolved
         self._resolved: dict[str, Resolved] = {}
         self._versions: dict[str, str] = {}
-        self._used: dict[str, Used] = {}  # variants, and why there is none where one was
+        self._used = dict(used or {})  # variants, and why there is none where one was
         self._code: dict[str, list[str]] = {}  # what models run when they are loaded
         self._stopping = False
         for deployment in self._deployments.values():
@@ -272,11 +274,11 @@ class LocalEngine:
             return False
         self._resolved[name] = resolved
         note = "the original runs, for its variant failed at start: run salver optimize again"
-        used = Used(None, note, str(reason).strip().splitlines()[-1])
-        if name in self._used:  # it is not known on Ray, whose replicas are told what to load
-            self.notes.remove(self._used[name].described(name))
+        used = Used(None, note, last_line(reason))
+        self._versions.clear()
+        before = self._used[name].described(name)
+        self.notes = [*(note for note in self.notes if note != before), used.described(name)]
         self._used[name] = used
-        self.notes.append(used.described(name))
         log.warning("%s", used.described(name))
         return True
 

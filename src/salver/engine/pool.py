@@ -20,6 +20,7 @@ from salver.types import Batch, Outcomes
 log = logging.getLogger("salver.pool")
 
 BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the n-th restart in a row
+PATIENCE = 3  # replicas in a row that end or do not start, before others are made instead
 WATCH_S = 0.5  # how often replicas are looked at that ended without closing their socket
 
 State = Literal["starting", "ready", "busy", "dead"]
@@ -63,8 +64,9 @@ class Pool:
         was_ready: True once a replica has been ready, and is not on trial.
         on_free: Called when a replica became free.
         on_restart: Called when a replica ended and is replaced.
-        fall_back: Called with the reason when no first replica could be started; true if from now
-            on `make` makes others, which are started instead.
+        fall_back: Called with the reason when no first replica could be started, or when one could
+            not be replaced several times in a row; true if from now on `make` makes others, which
+            are started instead.
     """
 
     def __init__(
@@ -266,6 +268,8 @@ class Pool:
                 slot.state = "dead"
                 slot.failures += 1
                 log.error("%s: replica %d did not start: %s", self.name, slot.index, error)
+                if slot.failures > PATIENCE:
+                    self.fall_back(error)
 
     def _replace_if_failed(self, task: asyncio.Task[Any], slot: Slot) -> None:
         def look(done: asyncio.Task[Any]) -> None:

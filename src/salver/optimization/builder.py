@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from salver import __version__
 from salver.engine import children
-from salver.engine.frames import HEADER, pack
+from salver.engine.frames import pack
 from salver.errors import CheckpointError, ConfigError, nearest
 from salver.models.cache import CheckpointCache, Record
 from salver.models.checkpoint import Checkpoint
@@ -102,7 +102,7 @@ class Builder:
         """One process, until it has made all that is wanted or ends."""
         under_way = ""
         with tempfile.TemporaryDirectory(prefix="salver-") as folder:
-            content = pack({**question, "folder": folder, "sys_path": sys.path})[HEADER.size :]
+            content = pack({**question, "folder": folder, "sys_path": sys.path})
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -115,30 +115,26 @@ class Builder:
             )
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(content)
-            process.stdin.close()
+            process.stdin.write(content)  # and left open: it ends with this process
+            how = f"took longer than {TIMEOUT_S:,.0f} s"
             try:
-                while line := await self._next(process.stdout):
-                    under_way = self._take(json.loads(line), under_way)
+                async for answer in _answers(process.stdout):
+                    under_way = self._take(answer, under_way)
+                code = await process.wait()
+                how = f"ended with exit code {code}"
+            except TimeoutError:
+                pass
             finally:
                 if process.returncode is None:
                     process.kill()
-                code = await process.wait()
+                    await process.wait()
         if under_way and under_way not in self._built:
-            reason = f"the process that made it ended with exit code {code}"
-            self._built[under_way] = Built(under_way, reason)
+            self._built[under_way] = Built(under_way, f"the process that made it {how}")
         elif not under_way and any(name not in self._built for name in question["wanted"]):
             raise CheckpointError(
-                f"The process that makes candidates ended with exit code {code} while it loaded "
-                "the model. Its own output above says why."
+                f"The process that makes candidates {how} while it loaded the model. Its own "
+                "output above says why."
             )
-
-    async def _next(self, lines: asyncio.StreamReader) -> bytes:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await lines.readline()
-        except TimeoutError:
-            return b""
 
     def _take(self, answer: Mapping[str, Any], under_way: str) -> str:
         """Writes down what the process said; returns what it is making."""
@@ -196,3 +192,17 @@ class Builder:
 
     def _of(self, name: str) -> str:
         return f"variant {name} {self._key}"
+
+
+async def _answers(lines: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    """What the process says, until it closes its output.
+
+    Raises:
+        TimeoutError: If it says nothing for too long.
+    """
+    while True:
+        async with asyncio.timeout(TIMEOUT_S):
+            line = await lines.readline()
+        if not line:
+            return
+        yield json.loads(line)

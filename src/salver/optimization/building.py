@@ -1,6 +1,7 @@
-"""The process that makes candidates: `python -m salver.optimization.building < question`.
+"""The process that makes candidates: `python -m salver.optimization.building`.
 
-It loads the model as a replica does, listens to what its part is given on the rows for
+It is told on standard input, which stays open as long as there is someone to make them for. It loads
+the model as a replica does, listens to what its part is given on the rows for
 calibration, and makes one checkpoint after the other. What became of each is one line of JSON on
 standard output; who reads them sees which one was under way if the process ends in between.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,15 +19,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from salver.engine.frames import batch_from_message, unpack
-from salver.errors import CheckpointError, SalverError
+from salver.engine.frames import HEADER, batch_from_message, unpack
+from salver.errors import CheckpointError, SalverError, last_line
 from salver.models.checkpoint import Checkpoint
 from salver.models.variants import GOLDEN, METADATA, Variant
 from salver.models.variants.parts import Call, Part, parts_of
 from salver.models.variants.parts import Path as Place
 from salver.models.variants.provenance import sources, versions
 from salver.models.variants.runtimes import instructions, open_runtime
-from salver.optimization.graphs import Graphs
+from salver.optimization.graphs import Graphs, copy_graph
 from salver.optimization.recipes import OWN, RECIPES, Recipe, recipes_for
 from salver.pipeline import columns_of
 from salver.types import Field
@@ -33,7 +35,9 @@ from salver.types import Field
 
 def main() -> None:
     """Answers one question."""
-    question = unpack(sys.stdin.buffer.read())
+    (length,) = HEADER.unpack(sys.stdin.buffer.read(HEADER.size))
+    question = unpack(sys.stdin.buffer.read(length))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     answers = os.dup(1)
     os.dup2(2, 1)  # exporters print; standard output is for answers
     with os.fdopen(answers, "w", encoding="utf-8") as out:
@@ -48,6 +52,11 @@ def main() -> None:
             say(error=error.message)
         except Exception:  # noqa: BLE001 - a class of the user's own may raise anything
             say(error=traceback.format_exc())
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # returns when the other end is closed, for nothing more is ever written
+    os._exit(1)
 
 
 def _build(question: Mapping[str, Any], say: Any) -> None:
@@ -73,9 +82,10 @@ def _build(question: Mapping[str, Any], say: Any) -> None:
     made_from = sources(deployment.target.__module__.partition(".")[0]), versions()
     graphs = Graphs(part, calls, Path(question["folder"]))
     usual = {recipe.name for recipe in recipes_for(part.kind)}
-    for name in (n for n in question["wanted"] if n.startswith(OWN) or n in usual):
+    wanted = [name for name in question["wanted"] if name.startswith(OWN) or name in usual]
+    for at, name in enumerate(wanted):
         say(begun=name)
-        folder = Path(question["folder"], name.replace(":", "-"))
+        folder = Path(question["folder"], str(at))  # users give names of their own
         folder.mkdir()
         try:
             made = _candidate(name, question, graphs, folder)
@@ -84,7 +94,8 @@ def _build(question: Mapping[str, Any], say: Any) -> None:
             Checkpoint.create(folder, metadata)
             say(made=name, folder=str(folder), precision=made[1])
         except Exception as error:  # noqa: BLE001 - of libraries whose errors share no base
-            reason = error.message if isinstance(error, SalverError) else _last_line(error)
+            is_ours = isinstance(error, SalverError)
+            reason = str(error) if is_ours else f"{type(error).__name__}: {last_line(error)}"
             say(failed=name, reason=reason)
 
 
@@ -127,10 +138,8 @@ Made = tuple[str, str, str]  # file, precision, runtime
 
 def _candidate(name: str, question: Mapping[str, Any], graphs: Graphs, folder: Path) -> Made:
     if name.startswith(OWN):
-        import shutil
-
-        shutil.copy(question["own"][name], folder / "model.onnx")
-        return _opened(folder / "model.onnx", "onnxruntime", "fp32")
+        copy_graph(question["own"][name], folder / "model.onnx")
+        return _opened(folder / "model.onnx", "onnxruntime", "own")
     recipe: Recipe = next(one for one in RECIPES if one.name == name)
     file = graphs.make(recipe, folder)
     return _opened(folder / file, recipe.runtime, recipe.precision)
@@ -162,11 +171,6 @@ def _described(
         instructions(),
         *made_from,
     )
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from salver.models.variants.parts import Call
-from salver.models.variants.torch_part import TorchPart, outputs_of
+from salver.models.variants.torch_part import TorchPart, tensors_of
 
 OPSET = 17
 
@@ -39,7 +39,7 @@ class _Flat(torch.nn.Module):
         given = iter(tensors)
         leaves = [next(given) if isinstance(x, torch.Tensor) else x for x in self._leaves]
         args, kwargs = pytree.tree_unflatten(leaves, self._spec)
-        return tuple(outputs_of(self._forward(*args, **kwargs)))
+        return tuple(tensors_of(self._forward(*args, **kwargs)))
 
 
 def to_onnx(part: TorchPart, calls: Sequence[Call], path: Path) -> None:

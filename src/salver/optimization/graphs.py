@@ -69,7 +69,11 @@ class Graphs:
 
     def _export(self, path: Path) -> None:
         if self._part.kind == "onnx":
-            _copy_graph(self._part.value, path)
+            session = self._part.value
+            given = getattr(session, "_model_path", None) or getattr(session, "_model_bytes", None)
+            if not given:
+                raise CheckpointError("The session does not tell which graph it has loaded.")
+            copy_graph(given, path)
             return
         for library in _CONVERTERS.get(self._part.kind, ()):
             if importlib.util.find_spec(library) is None:
@@ -120,13 +124,10 @@ class Graphs:
         prepared.unlink()
 
 
-def _copy_graph(session: Any, path: Path) -> None:
-    """The graph of a session of ONNX Runtime, with weights that lie beside it."""
+def copy_graph(given: str | bytes, path: Path) -> None:
+    """Writes a graph of ONNX, given by path or content, with weights that lie beside it."""
     import onnx
 
-    given = getattr(session, "_model_path", None) or getattr(session, "_model_bytes", None)
-    if not given:
-        raise CheckpointError("The session does not tell which graph it has loaded.")
     model = onnx.load_from_string(given) if isinstance(given, bytes) else onnx.load(given)
     is_large = model.ByteSize() > 1 << 30  # a file of protobuf ends at 2 GiB
     onnx.save(model, str(path), save_as_external_data=is_large, location="weights.bin")

@@ -21,7 +21,7 @@ from salver.engine.replica import Birth, ProcessReplica
 from salver.errors import ReplicaDied, ReplicaStartFailed
 from salver.lengths import Lengths
 from salver.offline.results import batches
-from salver.optimization.fidelity import Answers, answers_of
+from salver.optimization.answers import Answers, answers_of
 from salver.optimization.results import Speed
 from salver.types import Batch, Outcomes
 
@@ -125,6 +125,10 @@ class Subject:
             await self._run(rows)
             taken.append(time.perf_counter() - begun)
         return taken
+
+    def has_ended(self) -> bool:
+        """True when it can answer nothing any more."""
+        return self._replica.has_ended()
 
     def resident_mb(self) -> float:
         """Memory of its process, 10^6 bytes; 0 where the system does not say."""

@@ -27,15 +27,23 @@ from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.engine.replica import Birth
 from salver.engine.resolution import resolve_all
 from salver.engine.targets import pinned_service
-from salver.errors import ConfigError, MissingExtra, ReplicaDied, ReplicaStartFailed, SalverError
+from salver.errors import (
+    ConfigError,
+    MissingExtra,
+    ReplicaDied,
+    ReplicaStartFailed,
+    SalverError,
+    last_line,
+)
 from salver.lengths import lengths_by
 from salver.models import choices
 from salver.models.choices import Choice
 from salver.models.variants import PLACE
 from salver.models.variants.provenance import versions
 from salver.models.variants.runtimes import EXTRA, instructions
+from salver.optimization.answers import Answers
 from salver.optimization.builder import Builder, Built
-from salver.optimization.fidelity import GATES, SURE, Answers, Fidelity, Limits, margins_of
+from salver.optimization.fidelity import GATES, SURE, Fidelity, Limits
 from salver.optimization.fidelity import compared as compared_answers
 from salver.optimization.measuring import Asked, Subject, compared
 from salver.optimization.results import Candidate, Report, Speed
@@ -136,6 +144,8 @@ class _Run:
         self._request = request
         self._say = say
         self._version = version_of(deployment, resolved)
+        self._digests = [one["digest"] for one in resolved.values()]
+        self._before = choices.read(self._digests, self._version)
         self._gate: Limits = GATES[request.gate]
         self._size = deployment.options.max_batch_size or DEFAULT_BATCH_SIZE
 
@@ -145,10 +155,11 @@ class _Run:
         note = "" if best is None else _note(best, report)
         digest = "" if best is None else best.digest
         choice = Choice(self._deployment.name, report.chosen, digest, note, report.made_at)
-        digests = [one["digest"] for one in self._resolved.values()]
+        if report.stays and self._before:
+            choice = self._before
         from salver.optimization import page  # draws, with a library of the extra
 
-        return choices.write(digests, self._version, choice, page.html(report))
+        return choices.write(self._digests, self._version, choice, page.html(report))
 
     async def report(self, judged: Labelled, calibration: Labelled) -> Report:
         """Measures the original and all candidates."""
@@ -185,6 +196,12 @@ class _Run:
             raise ConfigError(
                 f"There is no column {given!r} in {self._request.on}; it has "
                 f"{', '.join(judged.given[0])}."
+            )
+        if not set(judged.labels(given)) & set(said.classes):
+            classes = ", ".join(said.classes) or "none, for it gives no probabilities"
+            raise ConfigError(
+                f"No value of the column {given!r} of {self._request.on} is a class of "
+                f"{self._deployment.name} ({classes})."
             )
         return given
 
@@ -226,6 +243,8 @@ class _Run:
                 answers = await subject.answers(asked)
                 single, batched, speed = await compared(original, subject, asked)
         except (ReplicaStartFailed, ReplicaDied) as error:
+            if original.has_ended():
+                raise  # nothing is known of the candidate then
             return replace(found, trouble=_reason(error))
         fidelity = compared_answers(said[1], answers, labels)
         return replace(
@@ -248,6 +267,7 @@ class _Run:
         tried: Sequence[Candidate],
     ) -> Report:
         (first, *_) = self._resolved.values()
+        chosen = best_of(tried, self._request.goal, control)
         return Report(
             target=self._target,
             deployment=self._deployment.name,
@@ -262,7 +282,8 @@ class _Run:
             control=control,
             batch_size=self._size,
             candidates=tuple(tried),
-            chosen=best_of(tried, self._request.goal, control),
+            chosen=chosen,
+            stays=staying(self._before, chosen, tried),
             machine=_machine(),
             made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         )
@@ -285,6 +306,19 @@ def best_of(candidates: Sequence[Candidate], goal: str, control: float = 1.0) ->
     return max(passed, key=ratio).name if passed else None
 
 
+def staying(before: Choice | None, chosen: str | None, candidates: Sequence[Candidate]) -> str:
+    """Name of the variant in force that stays, for this run knows nothing better and nothing new.
+
+    Args:
+        before: What was in force.
+        chosen: By this run.
+        candidates: What it tried.
+    """
+    measured = {one.name for one in candidates if one.fidelity is not None}
+    is_kept = not chosen and before is not None and before.name not in {None, *measured}
+    return (before.name or "") if before is not None and is_kept else ""
+
+
 def golden(
     schema: Schema, rows: Labelled, original: Subject, said: Answers
 ) -> list[dict[str, Any]]:
@@ -299,9 +333,9 @@ def golden(
         original: After it was asked them.
         said: What it said.
     """
-    if said.numbers is None or not said.is_probabilities:
+    if not said.probabilities:
         return []
-    best, margins = np.nan_to_num(said.numbers).argmax(axis=1), margins_of(said)
+    best, margins = said.labels, said.margins
     chosen = []
     for k, name in enumerate(said.classes):
         mine = np.flatnonzero((best == k) & ~said.failed & (margins > SURE))
@@ -319,8 +353,7 @@ def golden(
 
 def _reason(error: SalverError) -> str:
     """The last line, which says what went wrong; the child's traceback is above it."""
-    last = error.message.strip().splitlines()[-1]
-    return re.sub(r"^salver\.errors\.\w+: ", "", last)
+    return re.sub(r"^salver\.errors\.\w+: ", "", last_line(error))
 
 
 def _note(best: Candidate, report: Report) -> str:

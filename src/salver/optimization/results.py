@@ -81,6 +81,8 @@ class Report:
         batch_size: Rows in a batch.
         candidates: In the order in which they were tried.
         chosen: Name of the one in use from now on; null for the original.
+        stays: Name of one that an earlier run chose and that stays in use, for this run chose none
+            and did not measure it; empty if there is none.
         machine: Processor, cores, instruction sets and versions of libraries, by name.
         made_at: ISO 8601 time in UTC.
     """
@@ -99,5 +101,6 @@ class Report:
     batch_size: int
     candidates: tuple[Candidate, ...]
     chosen: str | None
+    stays: str
     machine: Mapping[str, str]
     made_at: str

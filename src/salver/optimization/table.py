@@ -63,7 +63,7 @@ def verdict(report: Report, one: Candidate) -> str:
     """What became of a line of the table; empty for an original that was replaced."""
     if one.trouble:
         return "failed"
-    if one.name == (report.chosen or ORIGINAL):
+    if one.name == (report.chosen or report.stays or ORIGINAL):
         return "in use"
     if one.name == ORIGINAL:
         return ""
@@ -165,7 +165,8 @@ def conclusion(report: Report) -> str:
         why = f"no candidate passes the gate ({len(report.candidates)} tried)"
     else:
         why = "what passes gains too little: " + "; ".join(map(_with_ratios, passed))
-    return plain(f"The original stays in use: {why}.")
+    stays = f"{report.stays}, which an earlier run chose and this one did not measure,"
+    return plain(f"{stays if report.stays else 'The original'} stays in use: {why}.")
 
 
 def plain(given: str) -> str:

@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from engine.fakes import FakeWorkers, batch_of, run, settle
-from salver.engine.pool import BACKOFF_S, WATCH_S, Pool
+from salver.engine.pool import BACKOFF_S, PATIENCE, WATCH_S, Pool
 from salver.engine.replica import Ready
 from salver.errors import ReplicaDied, ReplicaStartFailed
 
@@ -533,3 +533,36 @@ def test_a_run_that_nobody_waits_for_ends_in_silence(caplog: pytest.LogCaptureFi
     run(scenario())
     gc.collect()
     assert [] == [r.message for r in caplog.records if r.name == "asyncio"]
+
+
+def test_others_are_made_where_replacements_fail_again_and_again() -> None:
+    """As when the files of a variant vanish while its first replicas run."""
+
+    async def scenario() -> None:
+        workers = FakeWorkers(by_itself=False)
+        pool = workers.pool(1)
+        fallen_at: list[int] = []
+
+        def fall_back(reason: BaseException) -> bool:
+            fallen_at.append(len(workers.made))
+            return len(fallen_at) == 1
+
+        pool.fall_back = fall_back
+        starting = asyncio.ensure_future(pool.start())
+        await settle()
+        workers[0].become_ready()
+        await starting
+        workers[0].die()
+        for number in range(1, PATIENCE + 2):
+            while len(workers.made) <= number:  # noqa: ASYNC110 - the loop's time is not real
+                await asyncio.sleep(BACKOFF_S[-1])
+            if not fallen_at:
+                workers[number].started.set_exception(ReplicaStartFailed("no such file"))
+                await settle()
+        assert [PATIENCE + 1] == fallen_at
+        workers[PATIENCE + 1].become_ready()
+        await settle()
+        assert ["ready"] == states(pool)
+        await pool.stop()
+
+    run(scenario())

@@ -74,6 +74,7 @@ def report(*candidates: Candidate, **given: Any) -> Report:
         batch_size=16,
         candidates=candidates or (FP32, BF16, INT8, FAILED),
         chosen="openvino-bf16",
+        stays="",
         machine={"processor": "Some CPU @ 2.5 GHz", "cores": "8", "openvino": "2025.3.0"},
         made_at="2026-01-02T03:04:05+00:00",
     )

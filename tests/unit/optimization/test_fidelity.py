@@ -7,15 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from salver.optimization.fidelity import (
-    GATES,
-    Answers,
-    answers_of,
-    calibration_error,
-    compared,
-    macro_f1,
-)
-from salver.types import ClassProbabilities, Failure, Outcomes
+from salver.optimization.answers import Answers, answers_of
+from salver.optimization.fidelity import GATES, calibration_error, compared, macro_f1
+from salver.types import ClassProbabilities, Outcomes
 
 CLASSES = ("a", "b", "c")
 
@@ -24,7 +18,7 @@ def answers(probabilities: np.ndarray) -> Answers:
     """Of a model with the classes a, b and c."""
     best = probabilities.argmax(axis=1)
     failed = np.zeros(len(probabilities), dtype=bool)
-    return Answers(probabilities, True, CLASSES, tuple(CLASSES[i] for i in best), failed)
+    return Answers(probabilities, 3, CLASSES, tuple(CLASSES[i] for i in best), failed)
 
 
 def sure(n: int = 200) -> np.ndarray:
@@ -94,9 +88,9 @@ def test_what_is_no_number_or_of_another_shape_is_infinitely_far() -> None:
     gone = sure()
     gone[:3] = np.nan
     assert np.inf == compared(answers(sure()), [answers(gone)]).largest
-    other = replace(answers(sure()), numbers=np.ones((200, 2)))
+    other = replace(answers(sure()), numbers=np.ones((200, 2)), probabilities=2)
     assert np.inf == compared(answers(sure()), [other]).mean
-    none = replace(answers(sure()), numbers=None)
+    none = replace(answers(sure()), numbers=None, probabilities=0)
     assert compared(answers(sure()), [none]).refused(GATES["close"])
 
 
@@ -117,7 +111,7 @@ def test_other_numbers_are_measured_in_their_own_spread() -> None:
     """So that thousands and thousandths have the same gate."""
     random = np.random.default_rng(0)
     numbers = random.normal(5000, 1000, (500, 1))
-    original = Answers(numbers, False, (), ("x",) * 500, np.zeros(500, dtype=bool))
+    original = Answers(numbers, 0, (), ("x",) * 500, np.zeros(500, dtype=bool))
     found = compared(original, [replace(original, numbers=numbers + 1)])
     assert 1e-3 == pytest.approx(found.mean, rel=0.1)
     (reason,) = found.refused(GATES["lossless"])
@@ -135,31 +129,42 @@ def test_f1_must_stay_within_the_interval_of_the_original() -> None:
     assert any("macro F1" in reason for reason in found.refused(GATES["close"]))
 
 
-def test_outcomes_come_back_in_the_order_of_rows() -> None:
-    """Whichever batches they were in; a failed row has no numbers."""
-    first = Outcomes(
-        2,
-        {
-            "prediction": ["b", "a"],
-            "probabilities": ClassProbabilities(("a", "b"), [[0, 1], [1, 0]]),
-        },
-    )
-    second = Outcomes(1, {}, {0: Failure("model_error", "no")})
-    found = answers_of([first, second], [2, 0, 1])
-    assert found.numbers is not None
-    assert [1.0, 0.0] == found.numbers[0].tolist()
-    assert [0.0, 1.0] == found.numbers[2].tolist()
-    assert [False, True, False] == found.failed.tolist()
-    assert np.isnan(found.numbers[1]).all()
+def test_f1_counts_in_every_way_of_putting_rows_together() -> None:
+    """The worst of them; a label that the model does not know is never right, nor is a failure."""
+    labels = [*[CLASSES[i % 3] for i in range(199)], "another"]
+    turned = sure()
+    turned[:60] = turned[:60][:, ::-1]
+    found = compared(answers(sure()), [answers(sure()), answers(turned)], labels)
+    assert found.quality is not None
+    assert found.reference is not None
+    assert found.quality.macro_f1 < found.reference.macro_f1
+    assert 0.995 == found.reference.accuracy
+    failed = np.arange(200) == 199
+    found = compared(replace(answers(sure()), failed=failed), [answers(sure())], labels)
+    assert found.reference is not None
+    assert 0.995 == found.reference.accuracy
 
 
-def test_numbers_are_found_at_any_depth() -> None:
-    """The rest of an answer is compared as it is."""
-    given = [{"label": "x", "score": 0.5, "span": [1.5, 2.5]}]
-    found = answers_of([Outcomes(1, {"entities": [given]})], [0])
-    assert found.numbers is not None
-    assert [0.5, 1.5, 2.5] == found.numbers[0].tolist()
-    assert "'label': 'x'" in found.decided[0]
+def test_a_confidence_beside_probabilities_is_measured_as_they_are() -> None:
+    """Other numbers in their own spread; neither is a decision, for it always moves a little."""
+
+    def said(moved: float) -> Answers:
+        rows = [[0.8 - moved, 0.2 + moved], [0.3, 0.7]] * 100
+        columns = {
+            "prediction": ["a", "b"] * 100,
+            "confidence": [max(row) for row in rows],
+            "score": [1000.0 + i + moved * 1000 for i in range(200)],
+            "probabilities": ClassProbabilities(("a", "b"), rows),
+        }
+        return answers_of([Outcomes(200, columns)], range(200))
+
+    near, far = compared(said(0.0), [said(1e-3)]), compared(said(0.0), [said(0.1)])
+    assert 0 == near.decisions
+    assert 0 == far.decisions
+    spread = np.arange(200).std()
+    assert 1 / spread == pytest.approx(near.largest)
+    assert 100 / spread == pytest.approx(far.largest)
+    assert 0.5 * (1e-3 / 2) + 0.5 / spread == pytest.approx(near.mean)
 
 
 def test_macro_f1_and_calibration_error_are_those_of_the_books() -> None:

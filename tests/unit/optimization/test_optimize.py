@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from salver.errors import CheckpointError
+from salver.models.choices import Choice
+from salver.optimization.answers import Answers
 from salver.optimization.building import heard
-from salver.optimization.fidelity import Answers, compared
-from salver.optimization.optimize import best_of, golden
+from salver.optimization.fidelity import compared
+from salver.optimization.optimize import best_of, golden, staying
 from salver.optimization.results import Candidate
 from salver.optimization.rows import Labelled
 from salver.schema import Schema
@@ -22,7 +25,7 @@ torch = pytest.importorskip("torch")
 
 def candidate(name: str, single: float, batched: float, **others: Any) -> Candidate:
     numbers = np.full((200, 2), 0.5)
-    said = Answers(numbers, True, ("a", "b"), ("a",) * 200, np.zeros(200, dtype=bool))
+    said = Answers(numbers, 2, ("a", "b"), ("a",) * 200, np.zeros(200, dtype=bool))
     found = {"fidelity": compared(said, [said]), **others}
     return Candidate(name, single_ratio=single, batched_ratio=batched, **found)
 
@@ -47,6 +50,19 @@ def test_a_little_faster_is_not_worth_another_runtime() -> None:
     assert best_of([candidate("a", 1.0, 1.05)], "throughput") is None
     assert best_of([candidate("a", 1.0, 1.5)], "throughput", 0.6) is None
     assert "a" == best_of([candidate("a", 1.0, 2.0)], "throughput", 0.6)
+
+
+def test_what_was_not_measured_again_stays_in_use() -> None:
+    """Where a run found nothing better: one that it did measure has lost its place."""
+    before = Choice("Digits", "a", "0" * 64, "", "")
+    failed = candidate("a", 0, 0, trouble="no", fidelity=None)
+    refused = candidate("a", 9.0, 9.0, refused=("too far",))
+    assert "a" == staying(before, None, [candidate("b", 1.0, 1.0)])
+    assert "a" == staying(before, None, [failed])
+    assert "" == staying(before, None, [refused])
+    assert "" == staying(before, "b", [candidate("b", 2.0, 2.0)])
+    assert "" == staying(None, None, [])
+    assert "" == staying(replace(before, name=None), None, [])
 
 
 class Model:
@@ -112,7 +128,7 @@ def test_golden_rows_are_sure_and_hold_the_input_alone() -> None:
     ]
     batch = schema.check_rows([{"text": r["text"], "day": str(r["day"])} for r in given]).batch
     numbers = np.array([[0.6, 0.3, 0.1], [0.9, 0.1, 0.0], [0.1, 0.8, 0.1], [0.33, 0.33, 0.34]])
-    said = Answers(numbers, True, ("a", "b", "c"), ("",) * 4, np.zeros(4, dtype=bool))
+    said = Answers(numbers, 3, ("a", "b", "c"), ("",) * 4, np.zeros(4, dtype=bool))
     original: Any = Asked("a", "a", "withheld", "c")
     assert [{"input": {"text": "row 1", "day": "2024-05-02"}, "prediction": "a"}] == golden(
         schema, Labelled(batch, given), original, said

@@ -128,6 +128,15 @@ def test_the_last_line_says_why_the_original_stays(found: Report, why: str) -> N
     assert line_of("original", shown)[-2:] == ["in", "use"]
 
 
+def test_a_variant_of_an_earlier_run_may_stay() -> None:
+    """Where this one did not measure it, and found nothing better."""
+    shown = text(report(INT8, chosen=None, stays="openvino-fp32"))
+    assert "openvino-fp32, which an earlier run chose and this one did not measure, stays" in (
+        flowing(shown)
+    )
+    assert line_of("original", shown)[-2:] != ["in", "use"]
+
+
 def test_where_labels_are_known_quality_is_shown() -> None:
     """Accuracy, F1 with its interval and calibration error, of the original and each candidate."""
     found = text(with_labels())

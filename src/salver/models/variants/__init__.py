@@ -33,7 +33,8 @@ class Variant:
             `salver.models.variants.parts`.
         path: Where in the model that is: names of attributes, keys and positions.
         runtime: "onnxruntime" or "openvino".
-        precision: What the runtime computes in, as it said itself: "fp32", "bf16" or "int8".
+        precision: What the runtime computes in, as it said itself: "fp32", "bf16" or "int8"; "own"
+            if the user gave the graph, which says what it computes in at each of its steps.
         file: The graph.
         inputs: Names and dtypes of what the part is given, in the order of the graph.
         constants: What else the part is given; a call with others is left to the original.

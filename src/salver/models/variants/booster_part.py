@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from salver.errors import CheckpointError
-from salver.models.variants.parts import Array, Call, Run, put
+from salver.models.variants.parts import Array, Call, Instead, Run, held, outputs_of, put
 from salver.models.variants.sklearn_part import (
     FORMS,
     arranged,
     arrays_for,
     arrays_of,
     not_finite,
-    outputs_of,
 )
 
 _METHODS = {"lightgbm": "predict", "xgboost": "inplace_predict"}
@@ -64,11 +63,9 @@ class BoosterPart:
                 calls.append(Call({n: a.copy() for n, a in arrays.items()}, {**form, **seen}))
             return getattr(self.value, self.method)(data, **options)
 
-        put(self._holder, self._name, _Instead(self.value, self.method, ask))
-        try:
+        instead = Instead(self.value, self.method, ask)
+        with held(self._holder, self._name, self.value, instead):
             yield calls
-        finally:
-            put(self._holder, self._name, self.value)
 
     def exchange(
         self, run: Run, inputs: Sequence[tuple[str, str]], constants: Mapping[str, Any]
@@ -89,18 +86,7 @@ class BoosterPart:
                 answers.append(np.asarray(original(data, **options))[:0])
             return arranged(found[-1], answers[0])
 
-        put(self._holder, self._name, _Instead(self.value, self.method, ask))
-
-
-class _Instead:
-    """A booster with another method; no copy, for a booster frees its memory when it goes."""
-
-    def __init__(self, booster: Any, method: str, ask: Callable[..., Any]) -> None:
-        self._booster = booster
-        setattr(self, method, ask)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._booster, name)
+        put(self._holder, self._name, Instead(self.value, self.method, ask))
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

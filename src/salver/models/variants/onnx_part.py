@@ -1,7 +1,7 @@
 """A session of ONNX Runtime: another object takes its place, which is asked in the same way.
 
-What is not `run` (metadata, names of inputs) is still asked of the session. It does not know which
-runtime answers.
+What is not `run` (metadata, names of inputs) is still asked of the session, and so is a call of
+another form. It does not know which runtime answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from salver.errors import CheckpointError
-from salver.models.variants.parts import Call, Run, put
+from salver.models.variants.parts import Call, Instead, Run, held, outputs_of, put
 
 
 class OnnxPart:
@@ -33,47 +33,44 @@ class OnnxPart:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[list[Call]]:
-        """See `Part`."""
+        """See `Part`; a call that leaves out an input is one of another form."""
         calls: list[Call] = []
+        names = _names(self.value.get_inputs())
 
-        def run(outputs: Any, feeds: Mapping[str, Any], *options: Any) -> Any:
-            arrays = {n: np.asarray(feeds[n]) for n in _names(self.value.get_inputs())}
-            calls.append(Call(arrays, {}))
-            return self.value.run(outputs, feeds, *options)
+        def run(output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
+            if set(input_feed) == set(names):
+                # Copied, for a class may write the next rows into the same memory.
+                arrays = {name: np.array(input_feed[name]) for name in names}
+                calls.append(Call(arrays, {}))
+            return self.value.run(output_names, input_feed, run_options)
 
-        put(self._holder, self._name, _Instead(self.value, run))
-        try:
+        with held(self._holder, self._name, self.value, Instead(self.value, "run", run)):
             yield calls
-        finally:
-            put(self._holder, self._name, self.value)
 
     def exchange(
         self, run: Run, inputs: Sequence[tuple[str, str]], constants: Mapping[str, Any]
     ) -> None:
-        """See `Part`; a call that leaves out an input goes to the original."""
+        """See `Part`."""
         names = _names(self.value.get_outputs())
-        if [name for name, _ in inputs] != _names(self.value.get_inputs()) or constants:
+        dtypes = dict(inputs)
+        if list(dtypes) != _names(self.value.get_inputs()) or constants:
             raise CheckpointError("The graph has other inputs than the one that was optimised.")
 
-        def asked(outputs: Any, feeds: Mapping[str, Any], *options: Any) -> Any:
-            if set(feeds) != {name for name, _ in inputs}:
-                return self.value.run(outputs, feeds, *options)
-            found = run([np.asarray(feeds[name], dtype) for name, dtype in inputs])
+        def ask(output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
+            wanted = output_names or names
+            given = {name: np.asarray(value) for name, value in input_feed.items()}
+            is_usual = (
+                {name: str(array.dtype) for name, array in given.items()} == dtypes
+                and set(wanted) <= set(names)
+                and run_options is None
+            )
+            found = outputs_of(run, [given[name] for name in dtypes]) if is_usual else None
+            if found is None:
+                return self.value.run(output_names, input_feed, run_options)
             by_name = dict(zip(names, found, strict=True))
-            return [by_name[name] for name in outputs or names]
+            return [by_name[name] for name in wanted]
 
-        put(self._holder, self._name, _Instead(self.value, asked))
-
-
-class _Instead:
-    """A session with another `run`."""
-
-    def __init__(self, session: Any, run: Any) -> None:
-        self._session = session
-        self.run = run
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+        put(self._holder, self._name, Instead(self.value, "run", ask))
 
 
 def _names(given: Sequence[Any]) -> list[str]:

@@ -7,6 +7,7 @@ runtimes, nor how a graph is made of a part.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -155,6 +156,42 @@ def _part(value: Any, holder: Any, path: Path) -> Part | None:
 def _is_of(value: Any, module: str, name: str) -> bool:
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(value, kind)
+
+
+class Instead:
+    """Stands for an object, one method of which is answered by another; all else is its own.
+
+    No copy, for a booster frees its memory when it goes.
+    """
+
+    def __init__(self, value: Any, method: str, ask: Callable[..., Any]) -> None:
+        self._value = value
+        setattr(self, method, ask)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._value, name)
+
+
+@contextlib.contextmanager
+def held(holder: Any, name: str | int, value: Any, instead: Any) -> Iterator[None]:
+    """While the context is open, `instead` is held where `value` is.
+
+    Raises:
+        CheckpointError: If the holder does not let that happen.
+    """
+    put(holder, name, instead)
+    try:
+        yield
+    finally:
+        put(holder, name, value)
+
+
+def outputs_of(run: Run, arrays: Sequence[Array]) -> Sequence[Array] | None:
+    """What a graph gives; null if it fails, for then the original answers, or says what is wrong."""
+    try:
+        return run(arrays)
+    except Exception:  # noqa: BLE001 - of the runtime, for a size or a category it does not know
+        return None
 
 
 def put(holder: Any, name: str | int, value: Any) -> None:

@@ -35,7 +35,7 @@ class Runtime(Protocol):
     """A graph, ready.
 
     Attributes:
-        precision: What it computes in: "fp32", "bf16" or "int8".
+        precision: What it computes in: "fp32", "bf16", "int8", or "own" as its graph says.
     """
 
     precision: str

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from salver.errors import CheckpointError
-from salver.models.variants.parts import Array, Call, Run, put
+from salver.models.variants.parts import Array, Call, Run, held, outputs_of, put
 
 METHODS = ("predict", "predict_proba", "decision_function")
 FORMS = ("matrix", "table", "texts")
@@ -69,11 +69,8 @@ class SklearnPart:
                 calls.append(Call({n: a.copy() for n, a in arrays.items()}, {**form, **seen}))
             return getattr(self.value, method)(table)
 
-        put(self._holder, self._name, _instead(self.value, METHODS, ask))
-        try:
+        with held(self._holder, self._name, self.value, _instead(self.value, METHODS, ask)):
             yield calls
-        finally:
-            put(self._holder, self._name, self.value)
 
     def exchange(
         self, run: Run, inputs: Sequence[tuple[str, str]], constants: Mapping[str, Any]
@@ -187,14 +184,6 @@ def not_finite(arrays: Iterable[Array]) -> list[int]:
             found += (start + np.flatnonzero(~finite.all(axis=0))).tolist()
         start += array.shape[-1]
     return found
-
-
-def outputs_of(run: Run, arrays: Sequence[Array]) -> Sequence[Array] | None:
-    """What a graph gives; null if it fails, for then the original says what is wrong."""
-    try:
-        return run(arrays)
-    except Exception:  # noqa: BLE001 - of the runtime, for a category that it does not know
-        return None
 
 
 def _columns(frame: Any) -> tuple[dict[str, Array], dict[str, Any]] | None:

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from salver.errors import CheckpointError
-from salver.models.variants.parts import Array, Call, Run
+from salver.models.variants.parts import Array, Call, Run, outputs_of
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -38,12 +38,22 @@ class TorchPart:
     def listening(self) -> Iterator[list[Call]]:
         """See `Part`."""
         calls: list[Call] = []
+        plain: list[list[Any]] = []
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             tensors, constants, arranged = self._flat(args, kwargs)
             output = self.forward(*args, **kwargs)
-            outputs_of(output)
-            arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+            tensors_of(output)
+            plain.append([x for x in pytree.tree_leaves(output) if isinstance(x, _PLAIN)])
+            if plain[-1] != plain[0]:
+                raise CheckpointError(
+                    f"The network gives {plain[0]} beside its tensors, and {plain[-1]} at another "
+                    "call; salver optimize exchanges networks where that stays the same."
+                )
+            # Copied, for a class may write the next rows into the same memory.
+            arrays = {
+                name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()
+            }
             calls.append(Call(arrays, constants, arranged))
             return output
 
@@ -75,12 +85,12 @@ class TorchPart:
                 output = self.forward(*args, **kwargs)
                 leaves, spec = pytree.tree_flatten(output)
                 arranged.append((leaves, spec))
-            try:
-                found = iter(run([tensor.detach().numpy() for tensor in tensors.values()]))
-            except Exception:  # noqa: BLE001 - a size that no call had before, say
+            found = outputs_of(run, [tensor.detach().numpy() for tensor in tensors.values()])
+            if found is None:
                 return self.forward(*args, **kwargs)
+            left = iter(found)
             leaves, spec = arranged[0]
-            return pytree.tree_unflatten([_as_leaf(leaf, found) for leaf in leaves], spec)
+            return pytree.tree_unflatten([_as_leaf(leaf, left) for leaf in leaves], spec)
 
         self.value.forward = forward
 
@@ -120,7 +130,7 @@ def _name(path: Sequence[Any], positional: Sequence[str]) -> str:
     return ".".join(map(str, [*named, *rest]))
 
 
-def outputs_of(output: Any) -> list[torch.Tensor]:
+def tensors_of(output: Any) -> list[torch.Tensor]:
     """The tensors of what a network gives.
 
     Raises:
@@ -128,10 +138,10 @@ def outputs_of(output: Any) -> list[torch.Tensor]:
     """
     leaves = pytree.tree_leaves(output)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    other = next((x for x in leaves if not isinstance(x, (torch.Tensor, *_PLAIN))), None)
-    if other is not None or not tensors:
+    others = [leaf for leaf in leaves if not isinstance(leaf, (torch.Tensor, *_PLAIN))]
+    if others or not tensors:
         raise CheckpointError(
-            f"The network gives a {type(other or output).__name__}; salver optimize exchanges "
+            f"The network gives a {type([*others, output][0]).__name__}; salver optimize exchanges "
             "networks that give tensors."
         )
     return tensors

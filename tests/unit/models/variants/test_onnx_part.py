@@ -14,6 +14,7 @@ from salver.models.variants.parts import part_at
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+OPTIONS = ort.RunOptions()
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
@@ -67,3 +68,35 @@ def test_a_graph_with_other_inputs_does_not_fit(holder: Holder) -> None:
     part = part_at(holder, "onnx", ("session",))
     with pytest.raises(CheckpointError, match="other inputs"):
         part.exchange(list, [("y", "float32")], {})
+
+
+def test_calls_of_another_form_are_the_original_s(holder: Holder) -> None:
+    """Other dtypes, other options, outputs of no name it has, and what the graph fails at."""
+
+    def fails(arrays: Any) -> Any:
+        raise RuntimeError("a size that no call had before")
+
+    session, part = holder.session, part_at(holder, "onnx", ("session",))
+    part.exchange(fails, [("x", "float32")], {})
+    assert 15.0 == holder(X)[0].item()
+    part.exchange(lambda arrays: [arrays[0] * 0, np.zeros((1, 1))], [("x", "float32")], {})
+    asked = holder.session.run
+    assert 0.0 == asked(None, {"x": X})[0].sum()
+    assert 30.0 == asked(output_names=["double"], input_feed={"x": X}, run_options=OPTIONS)[0].sum()
+    for feeds in ({"x": X.astype(np.float64)}, {}):
+        with pytest.raises(Exception, match="x"):
+            asked(None, feeds)
+    with pytest.raises(Exception, match="triple"):
+        asked(["triple"], {"x": X})
+    assert session is not holder.session
+
+
+def test_what_was_heard_stays_as_it_was(holder: Holder) -> None:
+    """Though a class writes its next rows into the same memory, or leaves out an input."""
+    rows = X.copy()
+    with part_at(holder, "onnx", ("session",)).listening() as calls:
+        holder(rows)
+        rows[:] = 0
+        with pytest.raises(Exception, match="x"):
+            holder.session.run(None, {})
+    assert [X.tolist()] == [call.arrays["x"].tolist() for call in calls]

@@ -130,3 +130,20 @@ def test_what_no_graph_can_take_or_give_is_named() -> None:
         calls_of(Network(), np.ones(2))
     with pytest.raises(CheckpointError, match=r"gives a object"):
         calls_of(Network(lambda x: (x, object())), torch.ones(1))
+
+
+def test_what_a_network_counts_is_not_exchanged() -> None:
+    """A graph would give the number of the first call for ever."""
+    network = Network(lambda x: (x, len(x)))
+    with TorchPart(network).listening(), pytest.raises(CheckpointError, match=r"\[2\].*\[3\]"):
+        network(torch.ones(2, 3))
+        network(torch.ones(3, 3))
+
+
+def test_what_was_heard_stays_as_it_was() -> None:
+    """Though a class writes its next rows into the same memory."""
+    network, x = Network(), torch.ones(2, 3)
+    with TorchPart(network).listening() as calls:
+        network(x)
+        x.zero_()
+    assert 6 == calls[0].arrays["x"].sum()
