@@ -7,19 +7,23 @@ ONLY ?=
 MODEL ?= constant
 BIN := .venv/bin
 DATASETS := examples/madewithml/madewithml/datasets
-EXTRAS := torch,pandas,ray,sklearn,lightgbm,catboost,onnx,jax,langchain,pyfunc,optimize
+PROMISES := examples/madewithml/promises.yaml
+CALIBRATE = $(BIN)/salver calibrate madewithml.service:service --config $(PROMISES) \
+	--on '$(DATASETS)/holdout.csv' --train '$(DATASETS)/train.csv'
+EXTRAS := torch,pandas,ray,sklearn,lightgbm,catboost,onnx,jax,langchain,pyfunc,optimize,calibrate
 READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
 
-.PHONY: demo serve train evaluate optimize test test-cluster check format bench profile clean
+.PHONY: demo serve train evaluate optimize calibrate test test-cluster check format bench profile clean
 
 demo: $(READY)  ## Walk the whole Made With ML lesson: train, choose, predict offline, serve, query
 	$(BIN)/python -m madewithml.demo
 
-serve: $(READY)  ## Serve the best run of the example on PORT (ENGINE=ray: on Ray), training first if needed
+serve: $(READY)  ## Serve the best run of the example on PORT (ENGINE=ray: on Ray), training and calibrating first if needed
 	$(BIN)/python -m madewithml.train --if-missing
-	$(BIN)/salver serve madewithml.service:service --port $(PORT) --engine $(ENGINE)
+	$(CALIBRATE) --if-missing
+	$(BIN)/salver serve madewithml.service:service --port $(PORT) --engine $(ENGINE) --config $(PROMISES)
 
 train: $(READY)  ## Train the example (on DATASET=path); ends with one JSON object on stdout
 	@$(BIN)/python -m madewithml.train $(if $(DATASET),--dataset '$(DATASET)')
@@ -30,6 +34,10 @@ evaluate: $(READY)  ## Evaluate the best run (on DATASET=path); ends with one JS
 optimize: $(READY)  ## Make the best run of the example faster, if its answers stay the same; some 4 minutes
 	$(BIN)/python -m madewithml.train --if-missing
 	$(BIN)/salver optimize madewithml.service:service --on '$(DATASETS)/holdout.csv' --calibrate-on '$(DATASETS)/train.csv'
+
+calibrate: $(READY)  ## Find out what the best run of the example knows, and limits that keep its promises
+	$(BIN)/python -m madewithml.train --if-missing
+	$(CALIBRATE)
 
 test: $(READY)  ## All tests
 	$(BIN)/python -m pytest

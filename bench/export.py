@@ -130,10 +130,10 @@ def _export(
     """Writes ONNX fp32 and its settings; returns what torch answers."""
     import torch
 
-    from madewithml.model import predict_logits, softmax
+    from madewithml.model import predict, softmax
 
     encodings = tokenizer.encode([_text(row) for row in rows])
-    reference: np.ndarray = softmax(predict_logits(model, tokenizer, encodings))
+    reference: np.ndarray = softmax(predict(model, tokenizer, encodings).logits)
     with torch.inference_mode():
         _write_onnx(model, _inputs(tokenizer, rows[:2]), folder / predictors.MODEL_FILE)
     settings = {"max_length": tokenizer.max_length, "padding_id": tokenizer.pad_id}
@@ -160,7 +160,7 @@ def _write_onnx(model: "TextClassifier", example: tuple["torch.Tensor", ...], fi
             self.model = model
 
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return torch.softmax(self.model(ids, mask), dim=-1)
+            return torch.softmax(self.model(ids, mask).logits, dim=-1)
 
     # Attention spelled out in the graph, for ONNX Runtime to fuse as it sees fit.
     model.encoder.config._attn_implementation = "eager"

@@ -14,10 +14,14 @@ import salver
 
 NAMES = [
     "Checkpoint",
+    "ConformalSet",
+    "Coverage",
     "Deployment",
     "Failure",
+    "Novelty",
     "Outcome",
     "Policy",
+    "Precision",
     "SalverError",
     "Scored",
     "Service",

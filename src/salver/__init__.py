@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from salver.models.checkpoint import Checkpoint
     from salver.models.reference import best_checkpoint, checkpoint
     from salver.models.served import model
-    from salver.policies import Policy, Scored, Threshold
+    from salver.policies import (
+        ConformalSet,
+        Coverage,
+        Novelty,
+        Policy,
+        Precision,
+        Scored,
+        Threshold,
+    )
     from salver.service import Service
     from salver.types import Failure, Outcome
 
@@ -19,10 +27,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Checkpoint",
+    "ConformalSet",
+    "Coverage",
     "Deployment",
     "Failure",
+    "Novelty",
     "Outcome",
     "Policy",
+    "Precision",
     "SalverError",
     "Scored",
     "Service",
@@ -37,10 +49,14 @@ __all__ = [
 # module of the package may bear one of these names: importing it would hide the name.
 _HOMES = {
     "Checkpoint": "salver.models.checkpoint",
+    "ConformalSet": "salver.policies",
+    "Coverage": "salver.policies",
     "Deployment": "salver.definition",
     "Failure": "salver.types",
+    "Novelty": "salver.policies",
     "Outcome": "salver.types",
     "Policy": "salver.policies",
+    "Precision": "salver.policies",
     "SalverError": "salver.errors",
     "Scored": "salver.policies",
     "Service": "salver.service",

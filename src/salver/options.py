@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 from salver.errors import ConfigError, InvalidOption, UnknownOption
 
+# What is known of a result beyond it, and given to those who ask.
+DETAILS = ("confidence", "novelty", "abstained", "truncated", "version")
+
 Bound = tuple[str, Callable[[Any], bool]]
 
 
@@ -77,6 +80,10 @@ _BOUNDS: dict[str, Bound] = {
     "policy": ("a policy", lambda _value: True),
     "allow_code": _kind(bool, "true or false"),
     "original": _kind(bool, "true or false"),
+    "details": (
+        f"a list of {', '.join(map(repr, DETAILS))}",
+        lambda value: isinstance(value, tuple) and set(value) <= set(DETAILS),
+    ),
     "examples": _kind(tuple, "a list of rows"),
     "host": _kind(str, "an address"),
     "port": _integer(0),
@@ -103,6 +110,7 @@ RAY_HINTS = (
     "health_check_period_s",
     "health_check_timeout_s",
 )
+_TUPLES = ("examples", "details")  # a list in YAML
 _RESOURCES = ("num_cpus", "num_gpus")  # options that may stand in ray_actor_options too
 
 Settings = TypeVar("Settings", "DeploymentOptions", "ServerSettings")
@@ -149,6 +157,8 @@ class DeploymentOptions:
             pickles do.
         original: Whether to leave the variant alone that `salver optimize` chose.
         policy: Business rules applied right after the model, on every path.
+        details: What every answer carries beyond the result, of `DETAILS`; a client may ask for
+            others.
         examples: Golden examples: rows that a replica must answer before it is ready.
     """
 
@@ -176,6 +186,7 @@ class DeploymentOptions:
     allow_code: bool = False
     original: bool = False
     policy: Any = None
+    details: tuple[str, ...] = ()
     examples: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
@@ -274,7 +285,7 @@ def _replace(settings: Settings, changes: Mapping[str, Any], where: str) -> Sett
     for name, value in changes.items():
         if name not in known:
             raise UnknownOption(name, value, known, where)
-    tuples = {k: tuple(v) for k, v in changes.items() if k == "examples" and isinstance(v, list)}
+    tuples = {k: tuple(v) for k, v in changes.items() if k in _TUPLES and isinstance(v, list)}
     return dataclasses.replace(settings, **{**changes, **tuples})
 
 

@@ -14,17 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
+from salver.bare import Answer, bare_answers
 from salver.definition import Deployment
-from salver.engine.loading import instantiate
-from salver.engine.local import LocalEngine
 from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.engine.targets import load_service, pin
 from salver.errors import InputUnreadable
 from salver.lengths import Lengths
-from salver.models.checkpoint import Checkpoint
 from salver.offline.folder import QUARANTINE
 from salver.offline.job import JobOptions
 from salver.offline.readers import open_reader
@@ -33,8 +30,6 @@ from salver.offline.rows import Cursor, chunks
 from salver.offline.sources import find
 from salver.offline.text_readers import BLOCK_ROWS
 from salver.options import ServerSettings
-from salver.pipeline import columns_of
-from salver.policies import Scored
 from salver.predictions import run_files
 from salver.service import Service
 from salver.session import Configuration, Session
@@ -43,8 +38,6 @@ from salver.types import Batch
 TOLERANCE = 1e-6  # absolute, of probabilities and other numbers
 FORMAT = {"format": "jsonl"}  # of offline jobs: read again without types of its own
 TIE = 1e-5  # labels may differ where the two largest probabilities are this near
-
-Answer = Mapping[str, Any] | None  # null: the row was refused or failed
 
 
 @dataclass
@@ -132,7 +125,10 @@ def compare(
             ),
         }
         if not deployment.is_composed:
-            answers = {"bare class": _bare(engine, deployment, rows), **answers}
+            answers = {
+                "bare class": bare_answers(engine, deployment, len(rows.given), rows.batches),
+                **answers,
+            }
     finally:
         session.close()
     if on_ray:
@@ -266,68 +262,6 @@ def _is_tie(answer: Mapping[str, Any]) -> bool:
 def _short(value: Any) -> str:
     text = "rejected" if value is None else repr(value)
     return text if len(text) <= 200 else text[:200] + "..."
-
-
-def _bare(engine: LocalEngine, deployment: Deployment, rows: Rows) -> list[Answer]:
-    resolved = engine.checkpoints(deployment.name)
-    checkpoints = {p: Checkpoint.open(r["path"], digest=r["digest"]) for p, r in resolved.items()}
-    model = instantiate(deployment, checkpoints)
-    answers: list[Answer] = [None] * len(rows.given)
-    for positions, batch in rows.batches:
-        for position, answer in zip(positions, _call(model, deployment, batch), strict=True):
-            answers[position] = answer
-    return answers
-
-
-def _call(model: Any, deployment: Deployment, batch: Batch) -> list[Answer]:
-    """The class itself on one batch, and row by row if that fails."""
-    columns = columns_of(batch, deployment.options.batch_format)
-    try:
-        return _decided(model(columns), model, deployment, len(batch))
-    except Exception:  # noqa: BLE001 - a model may raise anything; the other paths must agree
-        if len(batch) == 1:
-            return [None]
-        middle = len(batch) // 2
-        return [
-            *_call(model, deployment, batch[:middle]),
-            *_call(model, deployment, batch[middle:]),
-        ]
-
-
-def _decided(output: Any, model: Any, deployment: Deployment, n: int) -> list[Answer]:
-    """The business rules on the model's own output, spelled once more."""
-    if isinstance(output, np.ndarray):
-        output = {"probabilities" if output.ndim == 2 else "prediction": output}
-    columns = {k: np.asarray(v).tolist() for k, v in dict(output).items() if k != "probabilities"}
-    classes = list(getattr(model, "classes_", ()))
-    raw = dict(output).get("probabilities")
-    probabilities = None if raw is None else np.asarray(raw, dtype=np.float64)
-    if probabilities is not None and classes and "prediction" not in columns:
-        best = np.nan_to_num(probabilities).argmax(axis=1)
-        columns = {"prediction": [classes[i] for i in best], **columns}
-    if any(len(column) != n for column in columns.values()):
-        raise ValueError("not one entry per row")
-    scored = Scored(columns, probabilities, tuple(classes), np.zeros(n, dtype=bool))
-    for policy in deployment.policies:
-        scored = policy(scored)
-    answers: list[Answer] = []
-    for i in range(n):
-        answer = {name: column[i] for name, column in scored.columns.items()}
-        if probabilities is not None:
-            values = probabilities[i].tolist()
-            answer["probabilities"] = (
-                dict(zip(map(str, classes), values, strict=True)) if classes else values
-            )
-        answers.append(answer if _is_finite(answer) else None)
-    return answers
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or bool(np.isfinite(value))
 
 
 def _over_http(url: str, service: Service, deployment: Deployment, rows: Rows) -> list[Answer]:

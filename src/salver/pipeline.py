@@ -7,25 +7,52 @@ rows concerned stand alone. The pipeline does not know where it runs nor who ask
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from salver.columns import INT64_MAX, INT64_MIN
 from salver.errors import ConfigError, MissingExtra
-from salver.policies import Policy, Scored
+from salver.outputs import (
+    HIDDEN_STATES,
+    PREDICTION,
+    PROBABILITIES,
+    TRUNCATED,
+    Array,
+    BadModelOutput,
+    as_columns,
+    fail_what_is_not_finite,
+    failure_of,
+    hidden_states_of,
+    plain,
+    probabilities_of,
+)
+from salver.policies import HeldOut, Policy, Scored, kept
 from salver.types import Batch, ClassProbabilities, Failure, Outcomes
 
-PROBABILITIES = "probabilities"
-PREDICTION = "prediction"
 
+class Trust(Protocol):
+    """What was calibrated for a model."""
 
-class BadModelOutput(Exception):
-    """What a model returned is not one entry per row of plain values."""
+    @property
+    def held_out(self) -> HeldOut:
+        """Rows that promises are made on."""
+        ...
+
+    def confidence(self, probabilities: Array) -> Array:
+        """Calibrated probability of the likeliest class; (n, k) to (n,)."""
+        ...
+
+    def novelty(self, batch: Batch, hidden_states: Array | None) -> Array | None:
+        """How unlike the training data each row is, of shape (n,); null if there is no score.
+
+        Raises:
+            BadModelOutput: If the model gives no hidden states, which it gave when it was
+                calibrated.
+        """
+        ...
 
 
 class Pipeline:
@@ -37,10 +64,13 @@ class Pipeline:
         policies: Applied in order to what the model said.
         batch_format: "numpy" gives the model a dict of arrays, "pandas" a DataFrame.
         log: Receives the traceback of every exception of the model.
+        trust: What was calibrated; null if nothing was.
+        details: Names of details that are given with every result.
+        version: Of all that decides an answer; one of the details.
 
     Raises:
         ConfigError: If a policy needs probabilities and the model names no classes, or names two
-            alike.
+            alike; if a policy's promise cannot be kept.
         MissingExtra: If pandas is wanted and not installed.
     """
 
@@ -50,21 +80,27 @@ class Pipeline:
         policies: Sequence[Policy] = (),
         batch_format: str = "numpy",
         log: Callable[[str], None] = lambda _text: None,
+        trust: Trust | None = None,
+        details: Sequence[str] = (),
+        version: str = "",
     ) -> None:
         if batch_format == "pandas":
             _check_pandas()
         self.model = model
-        self.policies = tuple(policies)
+        self.trust = trust
         self.batch_format = batch_format
         self.classes = _class_names(model)
         self._log = log
-        for policy in self.policies:
+        self._details = tuple(details)
+        self._version = version
+        for policy in policies:
             if policy.needs_probabilities and not self.classes:
                 raise ConfigError(
                     f"{policy!r} needs class probabilities, but {type(model).__name__} names no "
                     "classes. Set self.classes_ in __init__ and return {'probabilities': (n, k)}, "
                     "or remove the policy."
                 )
+        self.policies = kept(policies, trust.held_out if trust else None)
 
     def run(self, batch: Batch) -> Outcomes:
         """One outcome per row of `batch`, in order."""
@@ -97,11 +133,60 @@ class Pipeline:
         )
 
     def _step(self, batch: Batch, policies: Sequence[Policy]) -> Outcomes:
-        given = columns_of(batch, self.batch_format)
-        scored, failures = self._checked(self.model(given), len(batch))
+        scored, failures, known = self._scored(batch)
         for policy in policies:
             scored = self._decided(policy, scored, len(batch), failures)
-        return _outcomes(scored, failures, len(batch))
+        return self._outcomes(scored, failures, known, len(batch))
+
+    def heard(self, batch: Batch) -> tuple[Scored, dict[int, Failure], Array | None]:
+        """What the model itself says to a batch, failed rows, and its hidden states (n, l, d).
+
+        Raises:
+            Exception: Whatever the model raises.
+        """
+        columns = as_columns(self.model(columns_of(batch, self.batch_format)), len(batch))
+        hidden = hidden_states_of(columns.pop(HIDDEN_STATES, None))
+        scored, failures = self._checked(columns, len(batch))
+        return scored, failures, hidden
+
+    def _scored(self, batch: Batch) -> tuple[Scored, dict[int, Failure], dict[str, Sequence[Any]]]:
+        """The same with what was calibrated, and what the model says of its input."""
+        scored, failures, hidden = self.heard(batch)
+        known: dict[str, Sequence[Any]] = {}
+        if TRUNCATED in scored.columns:
+            columns = dict(scored.columns)
+            known[TRUNCATED] = columns.pop(TRUNCATED)
+            scored = replace(scored, columns=columns)
+        if self.trust is None:
+            return scored, failures, known
+        novelty = self.trust.novelty(batch, hidden)
+        probabilities = scored.probabilities
+        confidence = (
+            None
+            if probabilities is None
+            else self.trust.confidence(np.nan_to_num(probabilities) if failures else probabilities)
+        )
+        for name, values in (("confidence", confidence), ("novelty", novelty)):
+            if values is not None:
+                known[name] = values.tolist()
+        if novelty is not None:
+            fail_what_is_not_finite(novelty[:, None], "novelty", failures)
+        return replace(scored, confidence=confidence, novelty=novelty), failures, known
+
+    def _outcomes(
+        self,
+        scored: Scored,
+        failures: dict[int, Failure],
+        known: dict[str, Sequence[Any]],
+        n: int,
+    ) -> Outcomes:
+        columns: dict[str, Sequence[Any]] = dict(scored.columns)
+        if scored.reasons:
+            known["abstained"] = scored.reasons
+        for name in self._details:
+            nothing = [self._version if name == "version" else None] * n
+            columns.setdefault(name, known.get(name, nothing))
+        return _outcomes(scored, columns, failures, known, n)
 
     def _decided(
         self, policy: Policy, scored: Scored, n: int, failures: dict[int, Failure]
@@ -119,53 +204,34 @@ class Pipeline:
         columns = {
             column: values
             if values is scored.columns.get(column)
-            else [_plain(v, column, i, failures) for i, v in enumerate(values)]
+            else [plain(v, column, i, failures) for i, v in enumerate(values)]
             for column, values in after.columns.items()
         }
         return replace(after, columns=columns)
 
-    def _checked(self, output: Any, n: int) -> tuple[Scored, dict[int, Failure]]:
+    def _checked(
+        self, columns: dict[str, Sequence[Any]], n: int
+    ) -> tuple[Scored, dict[int, Failure]]:
         """The model's output as plain columns; rows that are not finite are failures."""
-        columns = _as_columns(output, n)
         failures: dict[int, Failure] = {}
         raw = columns.pop(PROBABILITIES, None)
-        probabilities = None if raw is None else self._probabilities(raw, n)
+        probabilities = None if raw is None else probabilities_of(raw, n, len(self.classes))
         if probabilities is not None:
-            _fail_what_is_not_finite(probabilities, failures)
-        plain = {
-            name: [_plain(v, name, i, failures) for i, v in enumerate(values)]
+            fail_what_is_not_finite(probabilities, PROBABILITIES, failures)
+        checked = {
+            name: [plain(v, name, i, failures) for i, v in enumerate(values)]
             for name, values in columns.items()
         }
-        if probabilities is not None and PREDICTION not in plain and self.classes:
+        if probabilities is not None and PREDICTION not in checked and self.classes:
             numbers = np.nan_to_num(probabilities) if failures else probabilities
             best = numbers.argmax(axis=1).tolist()
-            plain = {PREDICTION: [self.classes[i] for i in best], **plain}
-        return Scored(plain, probabilities, self.classes, np.zeros(n, dtype=bool)), failures
-
-    def _probabilities(self, raw: Any, n: int) -> np.ndarray[Any, Any]:
-        try:
-            array = np.asarray(raw, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise BadModelOutput("probabilities are not an array of numbers.") from None
-        k = len(self.classes) or None
-        if array.ndim != 2 or len(array) != n or (k is not None and array.shape[1] != k):
-            raise BadModelOutput(
-                f"probabilities have shape {array.shape}, expected {(n, k or 'k')}."
-            )
-        return array
+            checked = {PREDICTION: [self.classes[i] for i in best], **checked}
+        return Scored(checked, probabilities, self.classes, np.zeros(n, dtype=bool)), failures
 
     def _failure(self, error: BaseException) -> Failure:
-        failure = _failure_of(error)
+        failure = failure_of(error)
         self._log(failure.detail or failure.message)
         return failure
-
-
-def _failure_of(error: BaseException) -> Failure:
-    detail = "".join(traceback.format_exception(error))
-    if isinstance(error, BadModelOutput):
-        return Failure("bad_model_output", f"The model's output is not usable: {error}", detail)
-    kind = type(error).__name__
-    return Failure("model_error", f"The model raised {kind} on this row.", detail)
 
 
 def _class_names(model: Any) -> tuple[Any, ...]:
@@ -178,45 +244,6 @@ def _class_names(model: Any) -> tuple[Any, ...]:
             f"{type(model).__name__}.classes_ is {names!r}; each class must have a name of its own."
         )
     return names
-
-
-def _as_columns(output: Any, n: int) -> dict[str, Sequence[Any]]:
-    """The model's output as columns of n entries, whichever accepted form it has."""
-    columns: dict[str, Sequence[Any]]
-    if type(output) is dict:  # nearly always; the other looks take a while each
-        columns = {str(name): values for name, values in output.items()}
-    elif isinstance(output, np.ndarray) and output.ndim == 2:
-        columns = {PROBABILITIES: output}  # type: ignore[dict-item]
-    elif hasattr(output, "to_dict") and hasattr(output, "columns"):  # a pandas DataFrame
-        columns = {str(name): output[name].tolist() for name in output.columns}
-    elif isinstance(output, Mapping):
-        columns = {str(name): values for name, values in output.items()}
-    elif isinstance(output, np.ndarray | list | tuple):
-        columns = {PREDICTION: output}  # type: ignore[dict-item]
-    else:
-        raise BadModelOutput(
-            f"it is a {type(output).__name__}; expected a dict of columns or an array with one "
-            "entry per row."
-        )
-    for name, values in columns.items():
-        size = _size(values)
-        if size != n:
-            given = f"is a {type(values).__name__}" if size is None else f"has {size} entries"
-            raise BadModelOutput(f"column {name!r} {given}, expected {n} entries, one per row.")
-    if not columns:
-        raise BadModelOutput("it has no columns.")
-    return columns
-
-
-def _size(values: Any) -> int | None:
-    """Entries of a column; null for what is no column, or has no order."""
-    if type(values) is list:
-        return len(values)
-    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
-        return None
-    if isinstance(values, np.ndarray) and values.ndim == 0:
-        return None
-    return len(values)
 
 
 def _check_pandas() -> None:
@@ -237,77 +264,13 @@ def columns_of(batch: Batch, batch_format: str) -> Any:
     return pd.DataFrame({name: pd.Series(a, dtype=a.dtype) for name, a in columns.items()})
 
 
-def _plain(value: Any, name: str, row: int, failures: dict[int, Failure]) -> Any:
-    """`value` as JSON knows it; a number that is not finite, or an exception, fails the row."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _text(value, name)
-    if isinstance(value, int):
-        return _integer(value, name)
-    if isinstance(value, float):
-        if not np.isfinite(value):
-            failures.setdefault(row, _not_finite(name))
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v, name, row, failures) for v in value]
-    if isinstance(value, Mapping):
-        return {_text(str(k), name): _plain(v, name, row, failures) for k, v in value.items()}
-    if isinstance(value, Exception):  # of a model that asks others, and knows which row failed
-        failures.setdefault(row, _failure_of(value))
-        return None
-    raise BadModelOutput(
-        f"column {name!r} holds a {type(value).__name__}; expected texts, numbers, booleans, null, "
-        "and lists or mappings of these."
-    )
-
-
-def _text(value: str, name: str) -> str:
-    text = str.__str__(value)  # a member of an enum of texts is its text
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise BadModelOutput(f"column {name!r} holds a text with a lone surrogate.") from None
-    return text
-
-
-def _integer(value: int, name: str) -> int:
-    if INT64_MIN <= value <= INT64_MAX:
-        return int(value)
-    raise BadModelOutput(f"column {name!r} holds an integer beyond 64 bits.")
-
-
-def plain_row(result: Mapping[str, Any]) -> tuple[dict[str, Any], Failure | None]:
-    """One result as plain values, and why it cannot be given if it holds NaN or inf.
-
-    Raises:
-        BadModelOutput: If it holds what JSON does not know.
-    """
-    failures: dict[int, Failure] = {}
-    value = {str(name): _plain(v, str(name), 0, failures) for name, v in result.items()}
-    return value, failures.get(0)
-
-
-def _fail_what_is_not_finite(
-    probabilities: np.ndarray[Any, Any], failures: dict[int, Failure]
-) -> None:
-    finite = np.isfinite(probabilities)
-    if not finite.all():
-        for i in np.flatnonzero(~finite.all(axis=1)):
-            failures[int(i)] = _not_finite(PROBABILITIES)
-
-
-def _not_finite(name: str) -> Failure:
-    return Failure(
-        "non_finite_output", f"The model gave a number that is not finite (NaN or inf) in {name!r}."
-    )
-
-
-def _outcomes(scored: Scored, failures: dict[int, Failure], n: int) -> Outcomes:
-    columns: dict[str, Sequence[Any]] = dict(scored.columns)
+def _outcomes(
+    scored: Scored,
+    columns: dict[str, Sequence[Any]],
+    failures: dict[int, Failure],
+    details: Mapping[str, Sequence[Any]],
+    n: int,
+) -> Outcomes:
     if scored.probabilities is not None:
         values = scored.probabilities.tolist()
         if scored.classes:
@@ -316,7 +279,8 @@ def _outcomes(scored: Scored, failures: dict[int, Failure], n: int) -> Outcomes:
         else:
             columns[PROBABILITIES] = values
     abstained = frozenset(compress(range(n), scored.abstained.tolist()))
-    return Outcomes(n, columns, failures, abstained - failures.keys() if failures else abstained)
+    sound = abstained - failures.keys() if failures else abstained
+    return Outcomes(n, columns, failures, sound, details)
 
 
 def joined(first: Outcomes, second: Outcomes) -> Outcomes:
@@ -324,15 +288,18 @@ def joined(first: Outcomes, second: Outcomes) -> Outcomes:
     n = first.size
     columns: dict[str, Sequence[Any]] = {}
     for name in dict.fromkeys([*first.columns, *second.columns]):
-        columns[name] = _joined_column(first, second, name)
+        halves = [(half, half.columns.get(name)) for half in (first, second)]
+        columns[name] = _joined_column(halves)
+    details: dict[str, Sequence[Any]] = {}
+    for name in dict.fromkeys([*first.details, *second.details]):
+        halves = [(half, half.details.get(name)) for half in (first, second)]
+        details[name] = _joined_column(halves)
     failures = {**first.failures, **{i + n: f for i, f in second.failures.items()}}
-    return Outcomes(
-        n + second.size, columns, failures, first.abstained | {i + n for i in second.abstained}
-    )
+    abstained = first.abstained | {i + n for i in second.abstained}
+    return Outcomes(n + second.size, columns, failures, abstained, details)
 
 
-def _joined_column(first: Outcomes, second: Outcomes, name: str) -> Sequence[Any]:
-    halves = [(half, half.columns.get(name)) for half in (first, second)]
+def _joined_column(halves: Sequence[tuple[Outcomes, Sequence[Any] | None]]) -> Sequence[Any]:
     named = next((c for _, c in halves if isinstance(c, ClassProbabilities)), None)
     if named is None or any(c is None and len(h.failures) < len(h) for h, c in halves):
         return [v for half, c in halves for v in ([None] * len(half) if c is None else c)]

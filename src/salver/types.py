@@ -134,11 +134,13 @@ class Outcome:
         value: The result by column name, for example `prediction` and `probabilities`.
         failure: Why there is no result.
         abstained: True when a policy withheld the model's own answer.
+        details: What is known of the result beyond it, for whoever asks; null if nothing is.
     """
 
     value: dict[str, Any] | None
     failure: Failure | None = None
     abstained: bool = False
+    details: dict[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -151,11 +153,20 @@ class Outcome:
             raise RowFailed(self.failure)
         return self.value[name]
 
-    def as_json(self) -> dict[str, Any]:
-        """The result as it is sent to a client, or `{"error": {...}}`."""
+    def as_json(self, details: Sequence[str] = ()) -> dict[str, Any]:
+        """The result as it is sent to a client, or `{"error": {...}}`.
+
+        Args:
+            details: Names of those that the client asked for; null where there are none. What the
+                model gives by itself under such a name stays.
+        """
         if self.failure is not None:
             return {"error": self.failure.as_json()}
-        return self.value or {}
+        value = self.value or {}
+        if not details:
+            return value
+        known = self.details or {}
+        return {**value, **{name: known.get(name) for name in details if name not in value}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +198,14 @@ class Outcomes:
         columns: Plain Python values, `size` of each; what stands at a failed row means nothing.
         failures: The failed rows by position.
         abstained: Positions at which a policy withheld the model's own answer.
+        details: Columns like these that a client gets if it asks for them.
     """
 
     size: int
     columns: Mapping[str, Sequence[Any]]
     failures: Mapping[int, Failure] = field(default_factory=dict)
     abstained: frozenset[int] = frozenset()
+    details: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.size
@@ -204,7 +217,8 @@ class Outcomes:
         if failure is not None:
             return Outcome(None, failure)
         value = {name: column[i] for name, column in self.columns.items()}
-        return Outcome(value, None, i in self.abstained)
+        details = {name: column[i] for name, column in self.details.items()}
+        return Outcome(value, None, i in self.abstained, details or None)
 
     def __iter__(self) -> Iterator[Outcome]:
         names = tuple(self.columns)
@@ -212,6 +226,9 @@ class Outcomes:
             zip(*self.columns.values(), strict=True) if names else itertools.repeat((), self.size)
         )
         failures, abstained = self.failures, self.abstained
+        if self.details:
+            yield from (self[i] for i in range(self.size))
+            return
         for i, row in enumerate(rows):
             if i in failures:
                 yield Outcome(None, failures[i])

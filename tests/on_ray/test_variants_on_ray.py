@@ -45,7 +45,7 @@ def test_a_variant_is_for_a_cluster_on_this_machine(
     )
     Checkpoint.create(folder, {METADATA: variant.dump()})
     choice = Choice("tagger", "fast", "f" * 64, "a note", "now")
-    choices.write([digest], version_of(bound, resolved), choice, "")
+    choices.write(choices.OPTIMIZED, [digest], version_of(bound, resolved), choice, "")
 
     def assigned(overrides: dict[str, Any], cluster: Cluster) -> Assignment:
         given = Overrides(deployments={"tagger": overrides})

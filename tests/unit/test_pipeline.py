@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.held_out import held_out
 from salver.errors import ConfigError, MissingExtra
-from salver.pipeline import BadModelOutput, Pipeline, joined, plain_row
-from salver.policies import Scored, Threshold
+from salver.outputs import BadModelOutput, plain_row
+from salver.pipeline import Pipeline, joined
+from salver.policies import Precision, Scored, Threshold
 from salver.types import Batch, ClassProbabilities, Failure, Field, Outcomes
 
 SIZE = 32
@@ -453,3 +455,99 @@ def test_a_model_that_takes_no_batches_is_found_out():
     assert [0, 1] == [o["prediction"] for o in Pipeline(single).run(batch(2))]
     assert not Pipeline(single).takes_batches(batch(2))
     assert Pipeline(single).takes_batches(batch(1))
+
+
+class Trusted:
+    """What was calibrated: half the probability, and the length of a text as its novelty."""
+
+    def __init__(self) -> None:
+        self.held_out = held_out(500)
+
+    def confidence(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities.max(axis=1) / 2
+
+    def novelty(self, batch: Batch, hidden_states: np.ndarray | None) -> np.ndarray:
+        lengths = np.array([len(row[0]) for row in batch.rows], dtype=float)
+        return lengths if hidden_states is None else hidden_states[:, 0, 0]
+
+
+class Inner:
+    """Gives more than an answer."""
+
+    classes_ = ("a", "b", "c")
+
+    def __init__(self, **others):
+        self.others = others
+
+    def __call__(self, batch):
+        n = len(batch["text"])
+        given = {name: make(n) for name, make in self.others.items()}
+        return {"probabilities": np.tile([0.8, 0.1, 0.1], (n, 1)), **given}
+
+
+def texts(*given: str) -> Batch:
+    return Batch((Field("text", "string"),), [(text,) for text in given])
+
+
+def test_what_is_known_of_an_answer_stands_beside_it():
+    """In details, for those who ask; the answer itself is the plain one."""
+    outcomes = Pipeline(Inner(), trust=Trusted()).run(texts("x", "yyy"))
+    assert set(outcomes[0].value) == {"prediction", "probabilities"}
+    assert [o.details for o in outcomes] == [
+        {"confidence": 0.4, "novelty": 1.0},
+        {"confidence": 0.4, "novelty": 3.0},
+    ]
+    assert outcomes[1].as_json(["novelty", "truncated"]).keys() - outcomes[1].value.keys() == {
+        "novelty",
+        "truncated",
+    }
+
+
+def test_details_may_be_given_with_every_answer():
+    """As columns; null where they are not known, and never instead of the model's own."""
+    model = Inner(confidence=lambda n: ["high"] * n)
+    details = ("confidence", "novelty", "abstained", "version")
+    pipeline = Pipeline(model, [Threshold(0.9)], details=details, version="v1")
+    value = pipeline.run(texts("x"))[0].value
+    assert value["confidence"] == "high"
+    assert value["novelty"] is None
+    assert value["version"] == "v1"
+    assert value["abstained"] == "Threshold: probability 0.800 is below 0.9"
+
+
+def test_hidden_states_are_for_novelty_alone():
+    """No client sees them; other shapes are not usable."""
+    model = Inner(hidden_states=lambda n: np.full((n, 2), 7.0))
+    outcome = Pipeline(model, trust=Trusted()).run(texts("x"))[0]
+    assert outcome.details["novelty"] == 7.0
+    assert "hidden_states" not in {**outcome.value, **outcome.details}
+    assert "hidden_states" not in Pipeline(model).run(texts("x"))[0].value
+    flat = Inner(hidden_states=np.zeros)
+    assert Pipeline(flat).run(texts("x"))[0].failure.code == "bad_model_output"
+    endless = Inner(hidden_states=lambda n: np.full((n, 2), np.inf))
+    assert Pipeline(endless, trust=Trusted()).run(texts("x"))[0].failure.code == "non_finite_output"
+
+
+def test_what_a_model_has_cut_off_is_told_to_those_who_ask():
+    """It is no part of the plain answer."""
+    outcome = Pipeline(Inner(truncated=lambda n: [{"kept": 2, "of": 5}] * n)).run(texts("x"))[0]
+    assert "truncated" not in outcome.value
+    assert outcome.details == {"truncated": {"kept": 2, "of": 5}}
+
+
+def test_promises_get_their_limits_when_a_model_is_loaded():
+    """Without held-out rows that is an error, with what to do."""
+    with pytest.raises(ConfigError, match="salver calibrate"):
+        Pipeline(Inner(), [Precision(0.9)])
+    pipeline = Pipeline(Inner(), [Precision(0.9, "unsure")], trust=Trusted())
+    outcome = pipeline.run(texts("x"))[0]
+    assert outcome.abstained
+    assert outcome["prediction"] == "unsure"
+    assert outcome.details["abstained"].startswith("Precision: confidence 0.400 is below ")
+
+
+def test_details_survive_a_bad_neighbour():
+    """Halves of a batch are put together again, with null where one knows nothing."""
+    known = Outcomes(1, {"prediction": ["a"]}, details={"confidence": [0.5]})
+    both = joined(known, Outcomes(1, {"prediction": ["b"]}))
+    assert [o.details for o in both] == [{"confidence": 0.5}, {"confidence": None}]

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from madewithml.metrics import report
-from madewithml.model import TextClassifier, batches, predict_logits
+from madewithml.model import TextClassifier, batches, predict
 from madewithml.tokens import TextTokenizer
 
 _PROBE_STEPS = 60
@@ -105,7 +105,7 @@ def validate(
 ) -> Epoch:
     """Loss and metrics of an epoch's weights on encoded data, in evaluation mode."""
     model.eval()
-    logits = predict_logits(model, tokenizer, data.encodings)
+    logits = predict(model, tokenizer, data.encodings).logits
     losses = functional.cross_entropy(
         torch.from_numpy(logits), torch.from_numpy(data.labels), reduction="none"
     ).numpy()
@@ -137,7 +137,7 @@ def fit_head(model: TextClassifier, tokenizer: TextTokenizer, data: Encoded) -> 
         for chosen in batches([len(encoding) for encoding in data.encodings], 8):
             ids, mask = tokenizer.pad([data.encodings[i] for i in chosen])
             output = model(torch.from_numpy(ids).to(where), torch.from_numpy(mask).to(where))
-            features[chosen] = output.cpu().numpy()
+            features[chosen] = output.logits.cpu().numpy()
     model.head = head
     inputs, labels = torch.from_numpy(features).to(where), torch.from_numpy(data.labels).to(where)
     weights = class_weights(data.labels, head.out_features).to(where)
@@ -209,11 +209,11 @@ class _Trainer:
         for step, chosen in enumerate(order, start=1):
             ids, mask = tokenizer.pad([self._thinned(data.encodings[i]) for i in chosen])
             labels = torch.from_numpy(data.labels[chosen]).to(self._where)
-            logits = model(
+            output = model(
                 torch.from_numpy(ids).to(self._where), torch.from_numpy(mask).to(self._where)
             )
             loss = functional.cross_entropy(
-                logits,
+                output.logits,
                 labels,
                 weight=self._weights,
                 label_smoothing=self._settings.label_smoothing,
@@ -224,7 +224,9 @@ class _Trainer:
             self._optimiser.step()
             self._schedule.step()
             self.averaged.update_parameters(model)
-            loss_sum += float(functional.cross_entropy(logits.detach(), labels)) * len(chosen)
+            loss_sum += float(functional.cross_entropy(output.logits.detach(), labels)) * len(
+                chosen
+            )
             on_step(step)
         return loss_sum / len(lengths)
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,19 @@ class ModelSpec:
             raise ValueError(f"classes are {self.classes}: wanted two or more different names")
 
 
+class Output(NamedTuple):
+    """What a model says to n texts.
+
+    Attributes:
+        logits: float32 of shape (n, k).
+        hidden_states: float32 of shape (n, 2, d): mean over the tokens of the encoder's middle and
+            last layer, which tell texts that are like those of training from others.
+    """
+
+    logits: Any
+    hidden_states: Any
+
+
 class TextClassifier(nn.Module):
     """encoder -> pooling -> dropout -> linear."""
 
@@ -63,18 +76,19 @@ class TextClassifier(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(hidden_size, len(spec.classes))
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits, float32 of shape (n, k), from token ids and mask, int64 of shape (n, length)."""
-        output = self.encoder(input_ids=ids, attention_mask=mask)
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> Output:
+        """Tensors from token ids and mask, int64 of shape (n, length)."""
+        output = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        weights = mask.unsqueeze(-1).to(output.last_hidden_state.dtype)
+        weights = weights / weights.sum(1, keepdim=True)
+        layers = output.hidden_states  # the embeddings first
+        middle, last = ((one * weights).sum(1) for one in (layers[len(layers) // 2], layers[-1]))
+        pooled = last
         if self.spec.pooling == "pooler":
             pooled = output.pooler_output
         elif self.spec.pooling == "cls":
             pooled = output.last_hidden_state[:, 0]
-        else:
-            weights = mask.unsqueeze(-1).to(output.last_hidden_state.dtype)
-            pooled = (output.last_hidden_state * weights).sum(1) / weights.sum(1)
-        logits: torch.Tensor = self.head(self.dropout(pooled))
-        return logits
+        return Output(self.head(self.dropout(pooled)), torch.stack([middle, last], dim=1))
 
 
 def device() -> torch.device:
@@ -161,20 +175,23 @@ def batches(lengths: Sequence[int] | np.ndarray, size: int) -> Iterator[np.ndarr
 
 
 @torch.inference_mode()
-def predict_logits(
+def predict(
     model: TextClassifier,
     tokenizer: TextTokenizer,
     encodings: Sequence[Sequence[int]],
     batch_size: int = 8,
-) -> np.ndarray:
-    """Logits of encoded texts: float32 of shape (n, k), in the order given."""
-    logits = np.zeros((len(encodings), len(model.spec.classes)), dtype=np.float32)
+) -> Output:
+    """What a model says to encoded texts, as arrays in the order given."""
+    n = len(encodings)
+    logits = np.zeros((n, len(model.spec.classes)), dtype=np.float32)
+    hidden = np.zeros((n, 2, model.encoder.config.hidden_size), dtype=np.float32)
     where = next(model.parameters()).device
     for chosen in batches([len(encoding) for encoding in encodings], batch_size):
         ids, mask = tokenizer.pad([encodings[i] for i in chosen])
         output = model(torch.from_numpy(ids).to(where), torch.from_numpy(mask).to(where))
-        logits[chosen] = output.float().cpu().numpy()
-    return logits
+        logits[chosen] = output.logits.float().cpu().numpy()
+        hidden[chosen] = output.hidden_states.float().cpu().numpy()
+    return Output(logits, hidden)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,8 +8,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from madewithml.text import project_text
 
 
@@ -32,8 +30,8 @@ class Tagger:
         self._model, self._tokenizer = load(checkpoint)
         self.classes_ = list(self._model.spec.classes)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Probabilities of a batch.
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Probabilities of a batch, and what is known beside them.
 
         Args:
             batch: columns `title` and `description`, texts, n each: a dict of arrays or a pandas
@@ -42,8 +40,11 @@ class Tagger:
         Returns:
             `probabilities`: float32 of shape (n, k). They depend on the rest of the batch by
             rounding only (about 1e-7).
+            `hidden_states`: float32 of shape (n, 2, d), by which texts unlike those of training are
+            known.
+            `truncated`: where a text was longer than the model reads, tokens kept of how many.
         """
-        from madewithml.model import predict_logits, softmax
+        from madewithml.model import predict, softmax
 
         preprocessing = self._model.spec.preprocessing
         texts = [
@@ -51,4 +52,9 @@ class Tagger:
             for title, description in zip(batch["title"], batch["description"], strict=True)
         ]
         encodings = self._tokenizer.encode(texts)
-        return {"probabilities": softmax(predict_logits(self._model, self._tokenizer, encodings))}
+        output = predict(self._model, self._tokenizer, encodings)
+        return {
+            "probabilities": softmax(output.logits),
+            "hidden_states": output.hidden_states,
+            "truncated": self._tokenizer.truncated(texts, encodings),
+        }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # what follows the last 100 tokens of a prefix cannot change any token before them.
 _LONGEST_WORD = 100
 _CHARACTERS_PER_TOKEN = 16
+_COUNTED_PER_TOKEN = 256  # characters up to which a text that is cut is tokenised whole
 
 
 class TextTokenizer:
@@ -44,6 +45,23 @@ class TextTokenizer:
         """Token ids of each text: `len(texts)` lists of 2 to `max_length` ids."""
         # One by one: as fast as a batch on one thread, and no thread pool beside torch's own.
         return [self._truncating.encode(self._prefix(text)).ids for text in texts]
+
+    def truncated(
+        self, texts: Sequence[str], encodings: Sequence[Sequence[int]]
+    ) -> list[dict[str, int | None] | None]:
+        """What was cut off: tokens kept, of how many, special ones included; null where nothing was.
+
+        The whole of a very long text is not counted, and then the number is null.
+        """
+        found: list[dict[str, int | None] | None] = []
+        for text, ids in zip(texts, encodings, strict=True):
+            is_counted = len(text) <= _COUNTED_PER_TOKEN * self.max_length
+            if len(ids) < self.max_length:
+                whole: int | None = len(ids)
+            else:
+                whole = len(self._counting.encode(text).ids) if is_counted else None
+            found.append(None if whole == len(ids) else {"kept": len(ids), "of": whole})
+        return found
 
     def _prefix(self, text: str) -> str:
         size = _CHARACTERS_PER_TOKEN * self.max_length

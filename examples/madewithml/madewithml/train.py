@@ -80,13 +80,13 @@ class Trained:
 
     def probabilities(self, titles: Iterable[str], descriptions: Iterable[str]) -> np.ndarray:
         """float32 of shape (n, k), as the tagger will give them."""
-        from madewithml.model import predict_logits, softmax
+        from madewithml.model import predict, softmax
 
         preprocessing = self.model.spec.preprocessing
         encodings = self.tokenizer.encode(
             [project_text(t, d, preprocessing) for t, d in zip(titles, descriptions, strict=True)]
         )
-        return softmax(predict_logits(self.model, self.tokenizer, encodings))
+        return softmax(predict(self.model, self.tokenizer, encodings).logits)
 
     def report(self, projects: Sequence[LabelledProject]) -> tuple[dict[str, Any], np.ndarray]:
         """Metrics on labelled projects, and their confusion matrix."""

@@ -15,11 +15,13 @@ import click
 
 from salver import __version__
 from salver.cli import on_ray
+from salver.cli.calibrate import calibrate
 from salver.cli.optimize import optimize
 from salver.cli.shared import (
     ADDRESS,
     ALLOW_CODE,
     CONFIG,
+    DETAILS,
     ENGINE,
     EXAMPLE,
     ORIGINAL,
@@ -66,6 +68,7 @@ def main(log_level: str) -> None:
     salver serve service:service --engine ray          the same file, on a Ray cluster
     salver serve models:/tagger@champion               a model of MLflow as it is
     salver optimize service:service --on heldout.csv   faster, if its answers stay the same
+    salver calibrate service:service --on heldout.csv  what its confidence is worth
     """
     import logging
 
@@ -92,6 +95,7 @@ def main(log_level: str) -> None:
 @SETS
 @ALLOW_CODE
 @ORIGINAL
+@DETAILS
 def serve(  # noqa: PLR0913 - one for each option
     target: str,
     host: str | None,
@@ -105,6 +109,7 @@ def serve(  # noqa: PLR0913 - one for each option
     sets: tuple[str, ...],
     allow_code: bool,
     original: bool,
+    details: str | None,
 ) -> None:
     """Answers predictions over HTTP until Ctrl-C or SIGTERM, then drains.
 
@@ -122,7 +127,7 @@ def serve(  # noqa: PLR0913 - one for each option
     if optimize_for is not None:
         sets = (*sets, f"optimize_for={optimize_for}")
     target, service = pinned_service(target)
-    configuration = Configuration(config, overrides(sets, allow_code, original), server)
+    configuration = Configuration(config, overrides(sets, allow_code, original, details), server)
     if engine == "ray":
         from salver.cluster import life
         from salver.cluster.connection import Cluster
@@ -161,6 +166,7 @@ def serve(  # noqa: PLR0913 - one for each option
 @SETS
 @ALLOW_CODE
 @ORIGINAL
+@DETAILS
 def predict(  # noqa: PLR0913 - one for each option
     target: str,
     input: str,
@@ -173,6 +179,7 @@ def predict(  # noqa: PLR0913 - one for each option
     sets: tuple[str, ...],
     allow_code: bool,
     original: bool,
+    details: str | None,
     **options: Any,
 ) -> None:
     """Predicts every row of INPUT and writes OUTPUT, a folder.
@@ -199,7 +206,7 @@ def predict(  # noqa: PLR0913 - one for each option
     manifest = run(
         service,
         target,
-        Configuration(config, overrides(sets, allow_code, original)),
+        Configuration(config, overrides(sets, allow_code, original, details)),
         say,
         deployment=deployment,
         paths=(input, output),
@@ -287,5 +294,5 @@ def _prepare(engine: str, address: str | None, optimize_for: str | None) -> None
 
 for _verb in (serve, predict, parity):
     _verb.help = cleandoc(_verb.help or "") + EXAMPLE
-for _verb in (optimize, on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
+for _verb in (optimize, calibrate, on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
     main.add_command(_verb)

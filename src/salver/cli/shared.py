@@ -26,6 +26,12 @@ ALLOW_CODE = click.option(
 ORIGINAL = click.option(
     "--original", is_flag=True, help="Leave the variant alone that salver optimize chose."
 )
+DETAILS = click.option(
+    "--details",
+    metavar="NAMES",
+    help="What every answer carries beyond the result, with commas: confidence, novelty, abstained, "
+    "truncated, version.",
+)
 TARGET = click.argument("target", metavar="TARGET")
 ENGINE = click.option(
     "--engine",
@@ -59,8 +65,15 @@ def say(text: str) -> None:
 
 
 def overrides(
-    sets: tuple[str, ...], allow_code: bool = False, original: bool = False
+    sets: tuple[str, ...],
+    allow_code: bool = False,
+    original: bool = False,
+    details: str | None = None,
 ) -> tuple[str, ...]:
     """All that the command line says of options."""
-    flags = {"allow_code=true": allow_code, "original=true": original}
+    flags = {
+        "allow_code=true": allow_code,
+        "original=true": original,
+        f"details=[{details}]": details is not None,
+    }
     return (*sets, *(option for option, is_given in flags.items() if is_given))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from salver.cluster.connection import Cluster
 from salver.cluster.replica import Assignment
+from salver.engine.calibrations import with_calibrations
 from salver.engine.resolution import resolve_all
 from salver.engine.variants import with_variants
 from salver.service import Service
@@ -37,8 +38,9 @@ def assignment_of(
     in_force = [
         one.with_options(assignment.options_of(one)) for one in service.deployments.values()
     ]
-    # Variants are files of this machine, so they are for a cluster on it.
+    # Variants and calibrations are files of this machine, so they are for a cluster on it.
     found, used = with_variants(in_force, resolved)
+    found, _ = with_calibrations(in_force, found)
     optimized = {name: asdict(one) for name, one in used.items()}
     return replace(assignment, resolved=found, optimized=optimized)
 

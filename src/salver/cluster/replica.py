@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from salver.definition import Deployment
+from salver.engine.calibrations import with_calibrations
 from salver.engine.capabilities import NOT_OF_FUNCTIONS
 from salver.engine.local import LocalEngine
 from salver.engine.resolution import on_this_machine
@@ -151,11 +152,15 @@ class ClusterReplica:
                 for one in service.deployments.values()
             }
         )
+        deployments = service.deployments.values()
+        resolved = await on_this_machine(deployments, self._assignment.resolved)
+        in_force = [one.with_options(self._assignment.options_of(one)) for one in deployments]
         engine = LocalEngine(
             service,
             self._assignment.target,
             overrides,
-            await on_this_machine(service.deployments.values(), self._assignment.resolved),
+            # A calibration that another machine has, or one that this one's cache holds.
+            with_calibrations(in_force, resolved)[0],
             self._assignment.used,
         )
         await engine.start()

@@ -14,7 +14,7 @@ from typing import Any
 
 from salver.definition import Deployment
 from salver.errors import DeadlineExceeded, ServingError
-from salver.pipeline import BadModelOutput, plain_row
+from salver.outputs import BadModelOutput, plain_row
 from salver.types import Batch, Failure, Outcome, RowFailed
 
 log = logging.getLogger("salver.composed")

@@ -102,6 +102,7 @@ def outcomes_as_message(outcomes: Outcomes) -> dict[str, Any]:
         "columns": columns,
         "failures": failures,
         "abstained": list(outcomes.abstained),
+        "details": {name: list(column) for name, column in outcomes.details.items()},
     }
 
 
@@ -117,7 +118,8 @@ def outcomes_from_message(message: Mapping[str, Any]) -> Outcomes:
         i: Failure(code, text, detail, tuple(path))
         for i, (code, text, detail, path) in message["failures"].items()
     }
-    return Outcomes(message["size"], columns, failures, frozenset(message["abstained"]))
+    abstained = frozenset(message["abstained"])
+    return Outcomes(message["size"], columns, failures, abstained, message["details"])
 
 
 def _extra(value: Any) -> Any:

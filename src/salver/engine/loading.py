@@ -24,10 +24,12 @@ from salver.models.frameworks import require_library
 from salver.models.reference import CheckpointReference
 from salver.models.served import ServedModel
 from salver.models.variants import GOLDEN, PLACE, install
-from salver.pipeline import Pipeline
+from salver.pipeline import Pipeline, Trust
 from salver.types import Batch, Row
 
 TOKENIZER = "tokenizer.json"
+CALIBRATION = "(calibration)"  # among the checkpoints, as a variant is
+ATTACHED = (PLACE, CALIBRATION)  # what Salver has made, of the model's own
 
 Resolved = Mapping[str, Mapping[str, Any]]  # place of the argument -> path, digest, source
 
@@ -53,10 +55,15 @@ def references(deployment: Deployment) -> dict[str, CheckpointReference]:
     return {p: a for p, a in places.items() if isinstance(a, CheckpointReference)}
 
 
-def version_of(deployment: Deployment, resolved: Resolved) -> str:
+def version_of(deployment: Deployment, resolved: Resolved, *, with_policies: bool = True) -> str:
     """A digest of all that decides an answer: code, arguments, checkpoints and policies.
 
     Arguments that are no plain values count by their type only.
+
+    Args:
+        deployment: With its options in force.
+        resolved: Its checkpoints, with a variant and a calibration among them if they are used.
+        with_policies: False for the model alone.
     """
     target = deployment.target
     try:
@@ -72,11 +79,13 @@ def version_of(deployment: Deployment, resolved: Resolved) -> str:
         "target": f"{target.__module__}:{target.__qualname__}",
         "source": hashlib.sha256(source).hexdigest(),
         "arguments": arguments,
-        "policies": [repr(p) for p in deployment.policies],
+        "policies": [repr(p) for p in deployment.policies] if with_policies else [],
         "batch_format": deployment.options.batch_format,
     }
     if PLACE in resolved:
         described["variant"] = resolved[PLACE]["digest"]
+    if CALIBRATION in resolved:
+        described["calibration"] = resolved[CALIBRATION]["digest"]
     if deployment.options.user_config is not None:
         described["user_config"] = _stable(deployment.options.user_config)
     text = json.dumps(described, sort_keys=True)
@@ -106,12 +115,29 @@ def load(deployment: Deployment, resolved: Resolved, log: Callable[[str], None])
     allowed_code(deployment, resolved)
     model = instantiate(deployment, checkpoints)
     options = deployment.options
-    pipeline = Pipeline(model, deployment.policies, options.batch_format, log)
+    pipeline = Pipeline(
+        model,
+        deployment.policies,
+        options.batch_format,
+        log,
+        trust_of(checkpoints),
+        options.details,
+        version_of(deployment, resolved),
+    )
     examples = _golden(deployment, pipeline, checkpoints)
     if PLACE in checkpoints:
         recorded = [_example(e) for e in checkpoints[PLACE].metadata.get(GOLDEN, [])]
         _check_answers(deployment, pipeline, recorded)
-    return Loaded(pipeline, examples, _tokenizer_file(model, checkpoints))
+    return Loaded(pipeline, examples, tokenizer_file(model, checkpoints))
+
+
+def trust_of(checkpoints: Mapping[str, Checkpoint]) -> Trust | None:
+    """What was calibrated, if anything was."""
+    if CALIBRATION not in checkpoints:
+        return None
+    from salver.trust.fitted import Fitted
+
+    return Fitted.load(checkpoints[CALIBRATION].path)
 
 
 def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
@@ -127,8 +153,8 @@ def allowed_code(deployment: Deployment, resolved: Resolved) -> list[str]:
         return []
     reasons: list[str] = []
     for place, one in resolved.items():
-        if place == PLACE:
-            continue  # Salver has made it, of graphs
+        if place in ATTACHED:
+            continue  # Salver has made them, of graphs and numbers
         source = one.get("source") or one["path"]
         found = Description.of(Checkpoint.look(one["path"], source))
         if found.code and not deployment.options.allow_code:
@@ -170,7 +196,7 @@ def _configure(deployment: Deployment, model: Any) -> None:
     model.reconfigure(config)
 
 
-def _tokenizer_file(model: Any, checkpoints: Mapping[str, Checkpoint]) -> str | None:
+def tokenizer_file(model: Any, checkpoints: Mapping[str, Checkpoint]) -> str | None:
     """The model's `tokenizer_file_`, or else the `tokenizer.json` of a checkpoint."""
     given = getattr(model, "tokenizer_file_", None)
     if given is None:

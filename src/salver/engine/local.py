@@ -16,11 +16,12 @@ from functools import partial
 from typing import Any
 
 from salver.definition import Deployment, Handle
+from salver.engine.calibrations import with_calibrations
 from salver.engine.capabilities import NOT_OF_FUNCTIONS, no_effect, refuse_unsupported
 from salver.engine.composed import ComposedHandle
 from salver.engine.devices import devices, share_devices
 from salver.engine.dispatcher import Dispatcher
-from salver.engine.loading import Resolved, allowed_code, version_of
+from salver.engine.loading import ATTACHED, CALIBRATION, Resolved, allowed_code, version_of
 from salver.engine.measuring import tried
 from salver.engine.metrics import EngineMetrics
 from salver.engine.offline import ComposedReplica, OfflineReplica, PoolReplica
@@ -164,8 +165,9 @@ class LocalEngine:
             self._resolved = dict(self._given_checkpoints)
             return
         deployments = self._deployments.values()
-        self._resolved, self._used = with_variants(deployments, await resolve_all(deployments))
-        self.notes += [used.described(name) for name, used in self._used.items()]
+        found, self._used = with_variants(deployments, await resolve_all(deployments))
+        self._resolved, calibrated = with_calibrations(deployments, found)
+        self.notes += [used.described(name) for name, used in self._used.items()] + calibrated
 
     async def stop(self, drain_s: float = 30.0) -> None:
         """Lets what runs finish within `drain_s` seconds, then ends all replicas."""
@@ -272,7 +274,9 @@ class LocalEngine:
         resolved = dict(self._resolved.get(name, {}))
         if resolved.pop(PLACE, None) is None:
             return False
-        self._resolved[name] = resolved
+        resolved.pop(CALIBRATION, None)  # it may be the variant's own
+        found, _ = with_calibrations([self._deployments[name]], {name: resolved})
+        self._resolved[name] = found[name]
         note = "the original runs, for its variant failed at start: run salver optimize again"
         used = Used(None, note, last_line(reason))
         self._versions.clear()
@@ -382,7 +386,7 @@ class LocalEngine:
                     "stale": bool(r.get("stale")),
                 }
                 for place, r in self._resolved.get(name, {}).items()
-                if place != PLACE
+                if place not in ATTACHED
             ],
         }
 

@@ -104,10 +104,13 @@ _NO_DEADLINE_S = 24 * 3600.0
 
 
 def _by_column(outcomes: list[Outcome]) -> Outcomes:
-    names = dict.fromkeys(name for o in outcomes if o.value for name in o.value)
-    columns: dict[str, list[Any]] = {
-        name: [o.value.get(name) if o.value else None for o in outcomes] for name in names
-    }
+    columns = _columns([o.value or {} for o in outcomes])
+    details = _columns([o.details or {} for o in outcomes])
     failures = {i: o.failure for i, o in enumerate(outcomes) if o.failure is not None}
     abstained = frozenset(i for i, o in enumerate(outcomes) if o.abstained)
-    return Outcomes(len(outcomes), columns, failures, abstained)
+    return Outcomes(len(outcomes), columns, failures, abstained, details)
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}

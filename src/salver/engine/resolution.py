@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from salver.definition import Deployment
-from salver.engine.loading import Resolved, references
+from salver.engine.loading import ATTACHED, Resolved, references
 from salver.errors import CheckpointError, TrackingError, class_of, error_of
 from salver.models.cache import CheckpointCache
 from salver.models.reference import (
@@ -24,7 +24,6 @@ from salver.models.reference import (
     checkpoint,
     split_digest,
 )
-from salver.models.variants import PLACE
 from salver.settings import cache_dir, child_environment
 
 log = logging.getLogger("salver.resolution")
@@ -78,8 +77,9 @@ async def on_this_machine(
             if not os.path.isdir(given["path"]):  # noqa: ASYNC240 - one look at the disk
                 given = await _fetched(given, reference)
             found.setdefault(deployment.name, {})[place] = given
-        if (variant := resolved.get(deployment.name, {}).get(PLACE)) is not None:
-            found[deployment.name][PLACE] = dict(variant)
+        for place in ATTACHED:
+            if (attached := resolved.get(deployment.name, {}).get(place)) is not None:
+                found[deployment.name][place] = dict(attached)
     return found
 
 

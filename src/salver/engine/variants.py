@@ -72,9 +72,9 @@ def _variant_of(
     deployment: Deployment, resolved: Resolved
 ) -> tuple[dict[str, Any] | None, Used | None]:
     digests = [one["digest"] for one in resolved.values()]
-    choice = choices.read(digests, version_of(deployment, resolved))
+    choice = choices.read(choices.OPTIMIZED, digests, version_of(deployment, resolved))
     if choice is None:
-        if not choices.of_other_versions(digests, deployment.name):
+        if not choices.of_other_versions(choices.OPTIMIZED, digests, deployment.name):
             return None, None
         note = (
             "the original runs, for its variant was judged with other code, arguments or policies: "

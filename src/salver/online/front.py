@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ class Front:
         for one in service.exposed:
             path = service.route_of(one)
             rows = self._metrics.rows(one.name)
-            route = PredictRoute(one, handles[one.name], settings, rows, departures)
+            version = partial(self._version_of, one.name)
+            route = PredictRoute(one, handles[one.name], settings, rows, departures, version)
             for spelling in (path, path.removesuffix("/")):
                 self._add(spelling, {"POST": route}, literal, label=path)
         self._add("/metrics", _readable(self._show_metrics), literal)
@@ -171,6 +173,10 @@ class Front:
 
     async def _say_alive(self, exchange: Exchange) -> None:
         await exchange.answer_json(200, {"status": "ok"})
+
+    def _version_of(self, name: str) -> str | None:
+        found: str | None = self._readiness()["deployments"][name].get("version")
+        return found
 
     async def _say_ready(self, exchange: Exchange) -> None:
         state = self._readiness()

@@ -18,8 +18,7 @@ from salver.definition import Deployment
 from salver.online.components import Components
 from salver.online.inference import infer
 from salver.online.user_app import UserApp
-from salver.options import ServerSettings
-from salver.policies import Threshold
+from salver.options import DETAILS, ServerSettings
 from salver.service import Service
 
 Json = dict[str, Any]
@@ -32,6 +31,15 @@ _REFUSALS = {
     "500": "Every row failed, or the service did.",
     "503": "Not ready, or the queue is full. Try again after `Retry-After` seconds.",
     "504": "No answer within the time limit of the deployment.",
+}
+_DETAILS: Json = {
+    "name": "details",
+    "in": "query",
+    "description": "What each result carries beyond the plain answer; `all` for all. Null where it "
+    "is not known.",
+    "style": "form",
+    "explode": False,
+    "schema": {"type": "array", "items": {"type": "string", "enum": ["all", *DETAILS]}},
 }
 _ERROR: Json = {
     "type": "object",
@@ -187,6 +195,7 @@ class Document:
             "description": f"{_about(one)}\n\nTakes one row or a list of rows, "
             f"and answers one result per row, in order. {limits}".strip(),
             "operationId": f"salver_predict_{one.name}",
+            "parameters": [_DETAILS],
             "requestBody": {"required": True, "content": {"application/json": body}},
             "responses": {
                 "200": {
@@ -213,7 +222,7 @@ def _result_schema(one: Deployment, examples: list[Json]) -> Json:
         }
     schema = infer(outputs)
     # What a policy may answer instead is known, also when no example shows it.
-    instead = [p.otherwise for p in one.policies if isinstance(p, Threshold)]
+    instead = [p.otherwise for p in one.policies if hasattr(p, "otherwise")]
     if instead and "prediction" in schema["properties"]:
         seen = [output["prediction"] for output in outputs if "prediction" in output]
         schema["properties"]["prediction"] = infer([*seen, *instead])

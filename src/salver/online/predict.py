@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
+from urllib.parse import parse_qs
 
 import orjson
 
 from salver.definition import Deployment, Handle
-from salver.errors import RequestError, UnsupportedMediaType
+from salver.errors import InvalidInput, RequestError, UnsupportedMediaType, nearest
 from salver.online.departure import ClientLeft, Departures
 from salver.online.exchange import (
     CLIENT_LEFT,
@@ -29,7 +31,7 @@ from salver.online.guard import Guard
 from salver.online.http_lane import LaneRequest
 from salver.online.metrics import HttpMetrics, RouteTally, RowTally
 from salver.online.refusals import BodyTooLarge
-from salver.options import ServerSettings
+from salver.options import DETAILS, ServerSettings
 from salver.types import Failure, Outcome
 
 _HEAD = b"content-type: application/json\r\nx-request-id: %b\r\n"
@@ -47,6 +49,7 @@ class PredictRoute:
         settings: Largest body and list.
         rows: Counts the outcomes.
         departures: Watches for clients that leave.
+        version: Tells the version that answers now, for clients that ask for it.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class PredictRoute:
         settings: ServerSettings,
         rows: RowTally,
         departures: Departures,
+        version: Callable[[], str | None],
     ) -> None:
+        self._version = version
         self._parse = deployment.schema.parse_json
         self._ask = handle.ask
         self._max_body = settings.max_body_bytes
@@ -73,9 +78,13 @@ class PredictRoute:
             ClientLeft: If there is nobody to answer.
         """
         check_media_type(exchange.headers)
+        details = asked_details(exchange.scope.get("query_string", b""))
         body = await _read_body(exchange, self._max_body)
         outcomes = await self._watch(self.begin(body), exchange.receive)
-        await exchange.answer(*self.written(outcomes, exchange.request_id))
+        if "version" in details:
+            known = {"version": self._version()}
+            outcomes = [replace(one, details={**(one.details or {}), **known}) for one in outcomes]
+        await exchange.answer(*self.written(outcomes, exchange.request_id, details))
 
     def begin(self, body: bytes) -> asyncio.Future[list[Outcome]]:
         """Checks a body and asks for the outcomes of its rows.
@@ -86,13 +95,15 @@ class PredictRoute:
         """
         return self._ask(self._parse(body, self._max_rows))
 
-    def written(self, outcomes: Sequence[Outcome], request_id: bytes) -> tuple[int, bytes]:
-        """Counts outcomes; gives status and body of their answer."""
+    def written(
+        self, outcomes: Sequence[Outcome], request_id: bytes, details: Sequence[str] = ()
+    ) -> tuple[int, bytes]:
+        """Counts outcomes; gives status and body of their answer, with details if any are asked."""
         try:
-            body = _results(outcomes)
+            body = _results(outcomes, details)
         except TypeError:  # orjson's error for what JSON cannot hold; only those rows fail
             outcomes = [_writable(outcome) for outcome in outcomes]
-            body = _results(outcomes)
+            body = _results(outcomes, details)
         failed = self._rows.add(outcomes)
         if failed and failed == len(outcomes):
             return 500, _all_failed(outcomes, request_id.decode())
@@ -184,8 +195,30 @@ class PredictLane:
         self._tally.add("POST", status, perf_counter() - started)
 
 
-def _results(outcomes: Sequence[Outcome]) -> bytes:
-    return orjson.dumps({"results": [outcome.as_json() for outcome in outcomes]})
+def _results(outcomes: Sequence[Outcome], details: Sequence[str]) -> bytes:
+    return orjson.dumps({"results": [outcome.as_json(details) for outcome in outcomes]})
+
+
+def asked_details(query: bytes) -> tuple[str, ...]:
+    """Names after `details=`, separated by commas; "all" stands for all.
+
+    Raises:
+        InvalidInput: For a name that is none.
+    """
+    if not query:
+        return ()
+    given = parse_qs(query.decode("latin-1")).get("details", [])
+    names = tuple(dict.fromkeys(name for text in given for name in text.split(",") if name))
+    if names == ("all",):
+        return DETAILS
+    for name in names:
+        if name not in DETAILS:
+            known = nearest(name, DETAILS)
+            raise InvalidInput(
+                f"details={name[:100]!r} was asked for in the URL, and there is no such. {known}",
+                [{"path": ["details"], "message": "no such detail"}],
+            )
+    return names
 
 
 async def _read_body(exchange: Exchange, limit: int) -> bytes:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from salver.optimization.answers import UNKNOWN, Answers, Array
+from salver.trust.quality import calibration_error, macro_f1
 
 SURE = 0.1  # margin between the two largest probabilities from which on a flip counts
 RESAMPLES = 1000
-BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,20 +225,3 @@ def quality(answers: Answers, labels: Sequence[str]) -> Quality | None:
         (float(low), float(high)),
         calibration_error(answers.given.max(axis=1), right),
     )
-
-
-def macro_f1(truth: Array, found: Array) -> float:
-    """Unweighted mean of the F1 of each class that occurs in `truth`."""
-    scores = []
-    for one in np.unique(truth):
-        hits = np.sum((truth == one) & (found == one))
-        scores.append(2 * hits / (np.sum(truth == one) + np.sum(found == one)))
-    return float(np.mean(scores))
-
-
-def calibration_error(confidence: Array, right: Array) -> float:
-    """Mean difference between confidence and share of right answers, over ten equal bins."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    parts = [(bins == i) for i in range(BINS)]
-    gaps = [abs(confidence[p].mean() - right[p].mean()) * p.mean() for p in parts if p.any()]
-    return float(np.sum(gaps))

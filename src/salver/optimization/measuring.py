@@ -148,25 +148,43 @@ class Subject:
             raise ReplicaDied(f"No answer within {TIMEOUT_S:g} s.") from None
 
 
-async def compared(
-    original: Subject, candidate: Subject, asked: Asked
-) -> tuple[float, float, Speed]:
-    """Speed of a candidate beside the original's, in alternating rounds of the same rows.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Speed of a candidate beside the original's.
 
-    Returns:
-        Ratio of single rows and of batches (medians over rounds), and the candidate's own figures.
+    Attributes:
+        single: Ratio of rows per second, one row at a time: median over rounds.
+        batched: The same in batches.
+        speed: The candidate's own figures.
+        original: Rows per second of the original meanwhile, in batches: median over rounds.
+    """
+
+    single: float
+    batched: float
+    speed: Speed
+    original: float
+
+
+async def compared(original: Subject, candidate: Subject, asked: Asked) -> Compared:
+    """Asks both the same rows, in alternating rounds.
+
+    Raises:
+        ReplicaDied: If one of both ends, or a batch takes too long.
     """
     ratios: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
     single: list[float] = []
+    own: list[float] = []
     for way in ("single", "batched"):
         groups = _some(asked.ways[way], original.seconds[way])
         rows = sum(map(len, groups))
+        own = []
         for _ in range(ROUNDS):
             before = sum(await original.time(asked.batch, groups))
             taken = await candidate.time(asked.batch, groups)
             ratios.setdefault(way, []).append(before / sum(taken))
             rates.setdefault(way, []).append(rows / sum(taken))
+            own.append(rows / before)
             if way == "single":
                 single += taken
     speed = Speed(
@@ -176,7 +194,12 @@ async def compared(
         load_s=candidate.load_s,
         resident_mb=candidate.resident_mb(),
     )
-    return statistics.median(ratios["single"]), statistics.median(ratios["batched"]), speed
+    return Compared(
+        statistics.median(ratios["single"]),
+        statistics.median(ratios["batched"]),
+        speed,
+        statistics.median(own),
+    )
 
 
 def _some(groups: Sequence[list[int]], seconds: float) -> Groups:

@@ -21,8 +21,9 @@ import numpy as np
 import orjson
 
 from salver.definition import Deployment
+from salver.engine.calibrations import digests_of, with_calibrations
 from salver.engine.frames import fields_as_message
-from salver.engine.loading import Resolved, allowed_code, version_of
+from salver.engine.loading import ATTACHED, Resolved, allowed_code, version_of
 from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.engine.replica import Birth
 from salver.engine.resolution import resolve_all
@@ -41,17 +42,20 @@ from salver.models.choices import Choice
 from salver.models.variants import PLACE
 from salver.models.variants.provenance import versions
 from salver.models.variants.runtimes import EXTRA, instructions
+from salver.offline.labelled import Labelled, chosen_label, read
 from salver.optimization.answers import Answers
 from salver.optimization.builder import Builder, Built
 from salver.optimization.fidelity import GATES, SURE, Fidelity, Limits
 from salver.optimization.fidelity import compared as compared_answers
-from salver.optimization.measuring import Asked, Subject, compared
-from salver.optimization.results import Candidate, Report, Speed
-from salver.optimization.rows import Labelled, divided, label_column, read
+from salver.optimization.measuring import Asked, Compared, Subject, compared
+from salver.optimization.results import Candidate, Report
+from salver.optimization.rows import divided
 from salver.schema import Schema
 from salver.session import Configuration
 from salver.settings import available_cores
 
+NOISY = 1.3  # times slower than when it was alone, from which on the original is disturbed
+PATIENCE = 3  # times that a candidate is measured while it is
 WORTH = 1.1  # times the original's speed; less is not worth another runtime
 Say = Callable[[str], None]
 
@@ -113,12 +117,13 @@ def run(
     held_out = read(request.on, deployment)
     others = read(request.calibrate_on, deployment) if request.calibrate_on else None
     judged, calibration = divided(held_out, others)
-    resolved = asyncio.run(resolve_all([deployment])).get(deployment.name)
-    if not resolved:
+    found = asyncio.run(resolve_all([deployment]))
+    if not found.get(deployment.name):
         raise ConfigError(
             f"{deployment.name} is bound to no checkpoint, so nothing says which weights a variant "
             "would stand for. Bind it to checkpoint(...) or best_checkpoint(...)."
         )
+    resolved = with_calibrations([deployment], found)[0][deployment.name]
     allowed_code(deployment, resolved)
     work = _Run(target, deployment, overrides, resolved, request, say)
     report = asyncio.run(work.report(judged, calibration))
@@ -143,9 +148,10 @@ class _Run:
         self._resolved = resolved
         self._request = request
         self._say = say
-        self._version = version_of(deployment, resolved)
-        self._digests = [one["digest"] for one in resolved.values()]
-        self._before = choices.read(self._digests, self._version)
+        own = {place: one for place, one in resolved.items() if place not in ATTACHED}
+        self._version = version_of(deployment, own)
+        self._digests = digests_of(own)
+        self._before = choices.read(choices.OPTIMIZED, self._digests, self._version)
         self._gate: Limits = GATES[request.gate]
         self._size = deployment.options.max_batch_size or DEFAULT_BATCH_SIZE
 
@@ -159,7 +165,9 @@ class _Run:
             choice = self._before
         from salver.optimization import page  # draws, with a library of the extra
 
-        return choices.write(self._digests, self._version, choice, page.html(report))
+        return choices.write(
+            choices.OPTIMIZED, self._digests, self._version, choice, page.html(report)
+        )
 
     async def report(self, judged: Labelled, calibration: Labelled) -> Report:
         """Measures the original and all candidates."""
@@ -168,18 +176,24 @@ class _Run:
             lengths = lengths_by(original.tokenizer_file, self._deployment.name)
             asked = Asked.of(judged.batch, self._size, lengths)
             said = await original.answers(asked)
-            label = self._label(judged, said[0])
+            label = chosen_label(
+                judged,
+                self._request.label,
+                self._request.on,
+                self._deployment,
+                said[0].classes,
+            )
             labels = judged.labels(label) if label else None
-            _, control, speed = await compared(original, original, asked)
+            alone = await compared(original, original, asked)
             built = await self._build(
                 calibration, golden(self._deployment.schema, judged, original, said[0]), lengths
             )
             tried = [
-                await self._try(one, at, built, original, asked, said, labels)
+                await self._try(one, at, built, original, asked, said, labels, alone.original)
                 for at, one in enumerate(built, start=1)
             ]
         return self._reported(
-            judged, calibration, label, speed, control, compared_answers(said[1], said), tried
+            judged, calibration, label, alone, compared_answers(said[1], said), tried
         )
 
     def _subject(self, variant: Mapping[str, Any]) -> Subject:
@@ -187,23 +201,6 @@ class _Run:
         name, threads = self._deployment.name, available_cores()
         birth = Birth(self._target, name, self._overrides, resolved, threads)
         return Subject(birth, self._deployment)
-
-    def _label(self, judged: Labelled, said: Answers) -> str:
-        given = self._request.label
-        if given is None:
-            return label_column(judged, self._deployment.schema.names, said.classes)
-        if given not in judged.given[0]:
-            raise ConfigError(
-                f"There is no column {given!r} in {self._request.on}; it has "
-                f"{', '.join(judged.given[0])}."
-            )
-        if not set(judged.labels(given)) & set(said.classes):
-            classes = ", ".join(said.classes) or "none, for it gives no probabilities"
-            raise ConfigError(
-                f"No value of the column {given!r} of {self._request.on} is a class of "
-                f"{self._deployment.name} ({classes})."
-            )
-        return given
 
     async def _build(
         self, calibration: Labelled, golden_rows: list[dict[str, Any]], lengths: Any
@@ -233,6 +230,7 @@ class _Run:
         asked: Asked,
         said: Sequence[Answers],
         labels: Sequence[str] | None,
+        usual: float,
     ) -> Candidate:
         if one.trouble:
             return Candidate(one.name, trouble=one.trouble)
@@ -241,7 +239,12 @@ class _Run:
         try:
             async with self._subject(one.checkpoint) as subject:
                 answers = await subject.answers(asked)
-                single, batched, speed = await compared(original, subject, asked)
+                for _ in range(PATIENCE):
+                    speeds = await compared(original, subject, asked)
+                    is_noisy = speeds.original < usual / NOISY
+                    if not is_noisy:
+                        break
+                    self._say("The machine is busy with other things; measuring again ...")
         except (ReplicaStartFailed, ReplicaDied) as error:
             if original.has_ended():
                 raise  # nothing is known of the candidate then
@@ -250,9 +253,10 @@ class _Run:
         return replace(
             found,
             refused=tuple(fidelity.refused(self._gate)),
-            speed=speed,
-            single_ratio=single,
-            batched_ratio=batched,
+            speed=speeds.speed,
+            single_ratio=speeds.single,
+            batched_ratio=speeds.batched,
+            is_noisy=is_noisy,
             fidelity=fidelity,
         )
 
@@ -261,13 +265,12 @@ class _Run:
         judged: Labelled,
         calibration: Labelled,
         label: str,
-        speed: Speed,
-        control: float,
+        alone: Compared,
         steady: Fidelity,
         tried: Sequence[Candidate],
     ) -> Report:
         (first, *_) = self._resolved.values()
-        chosen = best_of(tried, self._request.goal, control)
+        chosen = best_of(tried, self._request.goal, alone.batched)
         return Report(
             target=self._target,
             deployment=self._deployment.name,
@@ -277,9 +280,9 @@ class _Run:
             gate_rows=len(judged.given),
             calibration_rows=len(calibration.given),
             label=label,
-            original=speed,
+            original=alone.speed,
             steady=steady,
-            control=control,
+            control=alone.batched,
             batch_size=self._size,
             candidates=tuple(tried),
             chosen=chosen,

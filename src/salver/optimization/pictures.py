@@ -1,17 +1,13 @@
-"""Pictures of a report: speeds, differences, and one against the other, as SVG for a page.
+"""Pictures of a report: speeds, differences, and one against the other.
 
-Lines and letters have the colour of the text around them, so that they can be read on light and on
-dark ground. This module does not know the page.
+This module does not know the page.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,30 +15,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from salver.optimization.fidelity import Fidelity
 from salver.optimization.results import Candidate, Report
-from salver.optimization.table import plain, verdict
+from salver.optimization.table import verdict
+from salver.reports.svg import BLUE, GREEN, INK, ORANGE, apart, cut, figure, gallery, logarithmic
+from salver.reports.terminal import plain
 
-_INK = "#123456"  # stands for the colour of the text, which matplotlib has no name for
-COLOURS = {"in use": "#009E73", "passes": "#3A8FCB", "refused": "#D55E00"}  # Okabe and Ito's kind
+COLOURS = {"in use": GREEN, "passes": BLUE, "refused": ORANGE}
 _DASHES: Sequence[Any] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _MARKERS = {"in use": "*", "passes": "o", "refused": "X"}
-_WIDTH = 5.2  # inches: a telephone shrinks it by a quarter, and letters can still be read
-_STYLE: Any = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 10,
-    "grid.alpha": 0.15,
-    "grid.color": _INK,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # letters stay letters, in the font of the page
-    "svg.hashsalt": "salver",  # the same numbers give the same bytes
-    "text.color": _INK,
-    "text.parse_math": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
-
 
 _Shown = list[tuple[Candidate, Fidelity, str]]  # with its verdict
 
@@ -68,30 +47,16 @@ def pictures(report: Report) -> str:
          "Up is faster, left is nearer to the original. The gate refuses what lies in the grey "
          f"area, beyond a 99th percentile of {limit}; it may refuse others for other reasons."),
     )  # fmt: skip
-    return f'<div class="pictures">{"".join(_figure(report, shown, *one) for one in drawn)}</div>'
+    return gallery(
+        figure(draw.__name__, _on_axes(draw, shown, report), height, title, caption)
+        for draw, height, title, caption in drawn
+    )
 
 
-def _figure(
-    report: Report,
-    shown: _Shown,
-    draw: Callable[[Axes, _Shown, Report], None],
-    height: float,
-    title: str,
-    caption: str,
-) -> str:
-    buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(figure.subplots(), shown, report)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg ") :].replace(_INK, "currentColor")
-    svg = re.sub("<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Names within a picture are names of the whole page, and each picture counts from 1.
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{draw.__name__}-", svg)
-    name = f'<svg role="img" aria-label="{title}. {caption}" '
-    svg = svg.replace("<svg ", name, 1).replace(">", f"><title>{title}</title>", 1)
-    return f"<figure><strong>{title}</strong>{svg}<figcaption>{caption}</figcaption></figure>"
+def _on_axes(
+    draw: Callable[[Axes, _Shown, Report], None], shown: _Shown, report: Report
+) -> Callable[[Figure], None]:
+    return lambda drawn: draw(drawn.subplots(), shown, report)
 
 
 def _speeds(axes: Axes, shown: _Shown, report: Report) -> None:
@@ -111,7 +76,7 @@ def _speeds(axes: Axes, shown: _Shown, report: Report) -> None:
             y = 3 * place + 0.85 * line
             axes.barh(y, ratio, height=0.75, color=COLOURS[what], alpha=alpha)
             axes.text(1, y, f"{ratio:.2f}x {words}", ha="right", va="center", transform=beside)
-        axes.vlines(1, y - 1.3, y + 0.45, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.vlines(1, y - 1.3, y + 0.45, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     most = max(max(one.single_ratio, one.batched_ratio, 1) for one, _, _ in shown)
     axes.set_xlim(0, most * 1.4)  # room for the numbers
     axes.set_ylim(3 * len(shown) - 0.6, -0.7)
@@ -143,8 +108,8 @@ def _differences(axes: Axes, shown: _Shown, report: Report) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share * 100:g}%"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("rows beyond")
-    axes.fill_between([report.gate.p99, high], 0.01, 1.3, color=_INK, alpha=0.12, linewidth=0)
-    _logarithmic(axes, "largest difference in a row", report)
+    axes.fill_between([report.gate.p99, high], 0.01, 1.3, color=INK, alpha=0.12, linewidth=0)
+    _limited(axes, "largest difference in a row", report)
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.2), handlelength=3)
 
 
@@ -154,11 +119,11 @@ def _trade(axes: Axes, shown: _Shown, report: Report) -> None:
     ratios = [one.batched_ratio for one, _, _ in shown]
     bottom, top = min(*ratios, 0.9), max(*ratios, 1.1)
     room = top - bottom
-    heights = _apart(ratios, room * 0.09)
+    heights = apart(ratios, room * 0.09)
     axes.set_xlim(low / 3, high)
     axes.set_ylim(bottom - room * 0.1, max(top, *heights) + room * 0.1)
-    axes.axvspan(report.gate.p99, high, color=_INK, alpha=0.12, linewidth=0)
-    axes.axhline(1, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.axvspan(report.gate.p99, high, color=INK, alpha=0.12, linewidth=0)
+    axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     for (one, found, what), height in zip(shown, heights, strict=True):
         x = max(found.p99, low)
         axes.plot(x, one.batched_ratio, _MARKERS[what], color=COLOURS[what], markersize=9)
@@ -167,12 +132,12 @@ def _trade(axes: Axes, shown: _Shown, report: Report) -> None:
             _short(one),
             (x, one.batched_ratio),
             xytext=(x * 0.72 if left else x * 1.4, height),
-            arrowprops={"arrowstyle": "-", "color": _INK, "linewidth": 0.6, "shrinkA": 0},
+            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.6, "shrinkA": 0},
             ha="right" if left else "left",
             va="center",
         )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    _logarithmic(axes, "99th percentile of the largest difference in a row", report)
+    _limited(axes, "99th percentile of the largest difference in a row", report)
 
 
 def _span(report: Report, differences: Iterable[np.ndarray[Any, Any]]) -> tuple[float, float]:
@@ -182,26 +147,11 @@ def _span(report: Report, differences: Iterable[np.ndarray[Any, Any]]) -> tuple[
     return float(found.min()), float(found.max() * 2)
 
 
-def _logarithmic(axes: Axes, words: str, report: Report) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}".replace("e-0", "e-")))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"{words} (logarithmic)")
-    axes.axvline(report.gate.p99, color=_INK, linewidth=1)
-    axes.grid()
-    axes.set_axisbelow(True)
+def _limited(axes: Axes, words: str, report: Report) -> None:
+    """Makes the x axis logarithmic, with a line at the gate's limit."""
+    axes.axvline(report.gate.p99, color=INK, linewidth=1)
+    logarithmic(axes, words)
 
 
 def _short(one: Candidate) -> str:
-    """Its name, so that it leaves room for the picture."""
-    name = plain(one.name)
-    return name if len(name) <= 36 else f"{name[:35]}…"
-
-
-def _apart(values: Sequence[float], gap: float) -> list[float]:
-    """The values, moved up where they are nearer to each other than `gap`."""
-    placed: dict[int, float] = {}
-    last = -np.inf
-    for place in sorted(range(len(values)), key=lambda at: values[at]):
-        last = placed[place] = max(values[place], last + gap)
-    return [placed[place] for place in range(len(values))]
+    return cut(plain(one.name))

@@ -41,6 +41,8 @@ class Candidate:
         single_ratio: Its rows per second over the original's, one row at a time: median of
             alternating rounds.
         batched_ratio: The same in batches.
+        is_noisy: Whether the original was much slower meanwhile than when it was measured alone, so
+            that the ratios say little.
         fidelity: Null if it does not run.
     """
 
@@ -52,6 +54,7 @@ class Candidate:
     speed: Speed | None = None
     single_ratio: float = 0.0
     batched_ratio: float = 0.0
+    is_noisy: bool = False
     fidelity: Fidelity | None = None
 
     @property

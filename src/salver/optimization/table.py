@@ -6,16 +6,15 @@ does not know how anything was measured, nor by what rule a candidate was chosen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from textwrap import shorten, wrap
+from collections.abc import Callable
+from textwrap import shorten
 from typing import NamedTuple
 
 from salver.optimization.fidelity import SURE, Fidelity, Quality
 from salver.optimization.results import Candidate, Report, Speed
+from salver.reports.terminal import NONE, aligned, percent, plain, wrapped
 
-WIDTH = 110
 ORIGINAL = "original"
-NONE = "-"
 NOISY = 1.2  # ratio of the original to itself from which on nothing is worth much
 _REASON = 420  # letters of a reason that a terminal shows; the page shows all
 
@@ -40,13 +39,13 @@ def text(report: Report) -> str:
         for name, what, why in objections(report)
     ]
     blocks = [
-        _wrapped([f"{introduction(report)} {gate(report)}"]),
-        _aligned(head, rows, left=(0, 1, len(head) - 1)),
-        _wrapped([_LEGEND]),
+        wrapped([f"{introduction(report)} {gate(report)}"]),
+        aligned(head, rows, left=(0, 1, len(head) - 1)),
+        wrapped([_LEGEND]),
         _quality(report),
-        _wrapped(reasons, indent="  "),
-        _wrapped(remarks(report)),
-        _wrapped([conclusion(report)]),
+        wrapped(reasons, indent="  "),
+        wrapped(remarks(report)),
+        wrapped([conclusion(report)]),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -148,6 +147,11 @@ def remarks(report: Report) -> list[str]:
         f"differences below that are noise.{busy}",
         _dependence("The original's answers", report.steady),
     ]
+    if noisy := [plain(one.name) for one in report.candidates if one.is_noisy]:
+        said.append(
+            f"The machine was busy with other things while {', '.join(noisy)} ran beside the "
+            "original, so the ratios there say little: run it again when it is not."
+        )
     chosen = _chosen(report)
     if chosen and chosen.fidelity:
         said.append(_dependence(f"The answers of {plain(chosen.name)}", chosen.fidelity))
@@ -167,11 +171,6 @@ def conclusion(report: Report) -> str:
         why = "what passes gains too little: " + "; ".join(map(_with_ratios, passed))
     stays = f"{report.stays}, which an earlier run chose and this one did not measure,"
     return plain(f"{stays if report.stays else 'The original'} stays in use: {why}.")
-
-
-def plain(given: str) -> str:
-    """A text from elsewhere on one line, without what would steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in given).split())
 
 
 def _chosen(report: Report) -> Candidate | None:
@@ -211,11 +210,6 @@ def _small(value: float) -> str:
     return f"{value:.4f}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-")
 
 
-def _percent(share: float) -> str:
-    """Two decimals; 0 and 100 only where they are exact."""
-    return f"{share:.0%}" if share in (0, 1) else f"{min(max(share, 0.0001), 0.9999):.2%}"
-
-
 def _speed(show: Callable[[Candidate, Speed], str]) -> Callable[[Candidate], str]:
     return lambda one: show(one, one.speed) if one.speed else NONE
 
@@ -231,14 +225,14 @@ COLUMNS = (
     Column("p50, ms", ("p50", "ms"), _speed(lambda _, speed: _digits(speed.p50_ms))),
     Column("load, s", ("load", "s"), _speed(lambda _, speed: _digits(speed.load_s))),
     Column("memory, MB", ("RAM", "MB"), _speed(lambda _, speed: f"{speed.resident_mb:,.0f}")),
-    Column("same label", ("label", "same"), _fidelity(lambda found: _percent(found.agreement))),
+    Column("same label", ("label", "same"), _fidelity(lambda found: percent(found.agreement))),
     Column("mean dp", ("mean", "dp"), _fidelity(lambda found: _small(found.mean))),
     Column("p99 dp", ("p99", "dp"), _fidelity(lambda found: _small(found.p99))),
     Column("sure flips", ("sure", "flips"), _fidelity(lambda found: f"{found.sure_flips}")),
     Column(
         "decided otherwise",
         ("other", "answer"),
-        _fidelity(lambda found: _percent(found.decisions)),
+        _fidelity(lambda found: percent(found.decisions)),
     ),
     Column("batch mates", ("batch", "mates"), _fidelity(lambda found: _small(found.mates))),
 )
@@ -250,36 +244,7 @@ _LEGEND = (
 )
 
 
-def _aligned(
-    head: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], left: Sequence[int]
-) -> list[str]:
-    """A table; all but the columns `left` stand at the right."""
-    tops = [[one[0] for one in head]] if any(one[0] for one in head) else []
-    cells = [*tops, [one[1] for one in head], *rows]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
-    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - len(widths) + 1)
-    cells.insert(len(tops) + 1, ["-" * width for width in widths])
-    found = []
-    for name, *others in cells:
-        if too_long := len(name) > widths[0]:  # then it has a line for itself, above its numbers
-            found += wrap(name, WIDTH)
-        texts = [
-            value.ljust(width) if place in left else value.rjust(width)
-            for place, (value, width) in enumerate(
-                zip(["" if too_long else name, *others], widths, strict=True)
-            )
-        ]
-        found.append(" ".join(texts).rstrip())
-    return found
-
-
 def _quality(report: Report) -> list[str]:
     rows = [[name, *quality_cells(one)] for name, one in qualities(report)]
     head = [("", name) for name in ("quality", *QUALITY)]
-    return _aligned(head, rows, left=(0,)) if rows else []
-
-
-def _wrapped(paragraphs: Sequence[str], indent: str = "") -> list[str]:
-    return [
-        line for one in paragraphs for line in wrap(one, WIDTH, subsequent_indent=indent) or [""]
-    ]
+    return aligned(head, rows, left=(0,)) if rows else []

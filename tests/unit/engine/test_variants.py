@@ -61,7 +61,7 @@ def chosen(cache: Path, one: Deployment, resolved: Resolved, name: str | None = 
     Checkpoint.create(folder, {METADATA: variant.dump()})
     choice = Choice(one.name, name, "f" * 64, "fast answers instead", "now")
     digests = [r["digest"] for r in resolved.values()]
-    choices.write(digests, version_of(one, resolved), choice, "")
+    choices.write(choices.OPTIMIZED, digests, version_of(one, resolved), choice, "")
     return "f" * 64
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_choice_does_not_stop_a_service(cache: Path, resolved: Resolve
     """The note is for anybody, the reason with its paths for whoever runs the service."""
     one = bound()
     chosen(cache, one, resolved)
-    (path,) = choices.folder_of([resolved["0"]["digest"]]).glob("*.json")
+    (path,) = choices.folder_of(choices.OPTIMIZED, [resolved["0"]["digest"]]).glob("*.json")
     path.write_text("{")
     _, used = with_variants([one], {"tagger": resolved})
     assert str(cache) not in str(used["tagger"].as_json())

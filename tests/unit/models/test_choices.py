@@ -21,37 +21,37 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_choice_is_found_by_checkpoint_and_version() -> None:
     """Not by another of either."""
-    page = choices.write(["a" * 64], "1", CHOICE, "<html>")
+    page = choices.write(choices.OPTIMIZED, ["a" * 64], "1", CHOICE, "<html>")
     assert "<html>" == page.read_text()
-    assert CHOICE == choices.read(["a" * 64], "1")
-    assert choices.read(["a" * 64], "2") is None
-    assert choices.read(["b" * 64], "1") is None
+    assert CHOICE == choices.read(choices.OPTIMIZED, ["a" * 64], "1")
+    assert choices.read(choices.OPTIMIZED, ["a" * 64], "2") is None
+    assert choices.read(choices.OPTIMIZED, ["b" * 64], "1") is None
 
 
 def test_several_checkpoints_count_in_any_order() -> None:
     """They are arguments of one model."""
-    choices.write(["a", "b"], "1", CHOICE, "")
-    assert CHOICE == choices.read(["b", "a"], "1")
+    choices.write(choices.OPTIMIZED, ["a", "b"], "1", CHOICE, "")
+    assert CHOICE == choices.read(choices.OPTIMIZED, ["b", "a"], "1")
 
 
 def test_another_version_with_a_variant_is_noticed() -> None:
     """Only of the same deployment, and if it has one."""
-    choices.write(["a"], "1", CHOICE, "")
-    assert choices.of_other_versions(["a"], "Tagger")
-    assert not choices.of_other_versions(["a"], "Other")
-    choices.write(["a"], "1", Choice("Tagger", None, "", "", ""), "")
-    assert not choices.of_other_versions(["a"], "Tagger")
+    choices.write(choices.OPTIMIZED, ["a"], "1", CHOICE, "")
+    assert choices.of_other_versions(choices.OPTIMIZED, ["a"], "Tagger")
+    assert not choices.of_other_versions(choices.OPTIMIZED, ["a"], "Other")
+    choices.write(choices.OPTIMIZED, ["a"], "1", Choice("Tagger", None, "", "", ""), "")
+    assert not choices.of_other_versions(choices.OPTIMIZED, ["a"], "Tagger")
 
 
 def test_a_damaged_choice_is_an_error(cache: Path) -> None:
     """That says what to do."""
-    choices.write(["a"], "1", CHOICE, "")
-    (choices.folder_of(["a"]) / "1.json").write_text("{")
+    choices.write(choices.OPTIMIZED, ["a"], "1", CHOICE, "")
+    (choices.folder_of(choices.OPTIMIZED, ["a"]) / "1.json").write_text("{")
     with pytest.raises(CheckpointError, match="salver optimize again"):
-        choices.read(["a"], "1")
+        choices.read(choices.OPTIMIZED, ["a"], "1")
 
 
 def test_another_user_may_read_a_choice() -> None:
     """Of a cache that is shared, or baked into an image."""
-    page = choices.write(["a"], "1", CHOICE, "")
+    page = choices.write(choices.OPTIMIZED, ["a"], "1", CHOICE, "")
     assert 0o644 == page.stat().st_mode & 0o777

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from salver.optimization.answers import Answers, answers_of
-from salver.optimization.fidelity import GATES, calibration_error, compared, macro_f1
+from salver.optimization.fidelity import GATES, compared
 from salver.types import ClassProbabilities, Outcomes
 
 CLASSES = ("a", "b", "c")
@@ -165,14 +165,6 @@ def test_a_confidence_beside_probabilities_is_measured_as_they_are() -> None:
     assert 1 / spread == pytest.approx(near.largest)
     assert 100 / spread == pytest.approx(far.largest)
     assert 0.5 * (1e-3 / 2) + 0.5 / spread == pytest.approx(near.mean)
-
-
-def test_macro_f1_and_calibration_error_are_those_of_the_books() -> None:
-    """By hand: F1 of 2/3 and 4/5, and a bin that is .3 too sure."""
-    truth, said = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
-    assert (2 / 3 + 4 / 5) / 2 == pytest.approx(macro_f1(truth, said))
-    right = np.array([True, False])
-    assert 0.3 == pytest.approx(calibration_error(np.array([0.8, 0.8]), right))
 
 
 def test_answers_of_several_lengths_are_compared_number_by_number() -> None:

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 from salver.errors import CheckpointError
 from salver.models.choices import Choice
+from salver.offline.labelled import Labelled
 from salver.optimization.answers import Answers
 from salver.optimization.building import heard
 from salver.optimization.fidelity import compared
 from salver.optimization.optimize import best_of, golden, staying
 from salver.optimization.results import Candidate
-from salver.optimization.rows import Labelled
 from salver.schema import Schema
 
 torch = pytest.importorskip("torch")

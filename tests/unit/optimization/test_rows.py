@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from salver import deployment
-from salver.errors import ConfigError, InputUnreadable
-from salver.optimization.rows import divided, label_column, read
+from salver.errors import ConfigError
+from salver.offline.labelled import read
+from salver.optimization.rows import divided
 
 
 class Text(BaseModel):
@@ -63,17 +64,3 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     given = rows(tmp_path, [f"t{i}" for i in range(120)])
     with pytest.raises(ConfigError, match=r"80 rows are left.*at least 100.*--calibrate-on"):
         divided(given, None)
-
-
-def test_a_file_without_a_row_that_fits_is_refused(tmp_path: Path) -> None:
-    """It would judge nothing."""
-    with pytest.raises(InputUnreadable, match="No row"):
-        rows(tmp_path, [])
-
-
-def test_the_column_of_labels_is_found(tmp_path: Path) -> None:
-    """It is the only one beyond the input with nothing but classes in it."""
-    given = rows(tmp_path, [f"{'ab'[i % 2]}{i}" for i in range(10)])
-    assert "tag" == label_column(given, ("text",), ("a", "b", "c"))
-    assert "" == label_column(given, ("text",), ("a", "c"))
-    assert ("a", "b") == given.labels("tag")[:2]

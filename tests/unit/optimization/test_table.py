@@ -8,7 +8,8 @@ import pytest
 
 from optimization.reports import BF16, FAILED, FP32, INT8, fidelity, judged, report, with_labels
 from salver.optimization.results import Report
-from salver.optimization.table import WIDTH, text
+from salver.optimization.table import text
+from salver.reports.terminal import WIDTH
 
 
 def line_of(name: str, found: str) -> list[str]:
@@ -174,3 +175,10 @@ def test_texts_from_elsewhere_cannot_steer_the_terminal() -> None:
     found = text(report(replace(FAILED, trouble="\x1b[31mdoes not\nrun\x1b[0m"), chosen=None))
     assert "\x1b" not in found
     assert "openvino-int8: failed: [31mdoes not run [0m" in found
+
+
+def test_ratios_of_a_busy_machine_are_said_to_be_noise() -> None:
+    """By the name of the candidate; nothing is said where it was quiet."""
+    shown = text(report(replace(FP32, is_noisy=True), INT8, chosen=None))
+    assert "busy with other things while openvino-fp32 ran" in flowing(shown)
+    assert "busy" not in text(report(FP32, INT8, chosen=None))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from salver.errors import ConfigError, InvalidOption, UnknownOption
-from salver.policies import Policy, Scored, Threshold, as_policies
+from salver.errors import InvalidOption
+from salver.policies import Scored, Threshold
 
 
 def scored(probabilities: list[list[float]]) -> Scored:
@@ -71,49 +71,11 @@ def test_an_earlier_abstention_stays():
     assert second.columns["prediction"] == ["unsure", "a"]
 
 
-class Mark:
-    """A policy of one's own, written without any import."""
-
-    needs_probabilities = False
-
-    def __call__(self, scored: Scored) -> Scored:
-        return scored
-
-
-def test_all_forms_of_the_option_are_read():
-    """Null, one policy, a list of policies and their form in YAML are understood."""
-    own = Mark()
-    assert isinstance(own, Policy)
-    assert as_policies(None) == ()
-    assert as_policies([]) == ()
-    assert as_policies(own) == (own,)
-    assert as_policies([own, Threshold(0.5)]) == (own, Threshold(0.5))
-    assert as_policies({"Threshold": {"p": 0.9, "otherwise": "other"}}) == (
-        Threshold(0.9, "other"),
-    )
-    assert as_policies([{"Threshold": {"p": 0.1}}, own]) == (Threshold(0.1), own)
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "words"),
-    [
-        (0.9, ConfigError, "0.9"),
-        ("Threshold", ConfigError, "Threshold"),
-        (Threshold, ConfigError, "policy="),
-        (Mark, ConfigError, "policy="),
-        (lambda scored: scored, ConfigError, "needs_probabilities"),
-        ((policy for policy in [Threshold(0.5)]), ConfigError, "list"),
-        ({"Treshold": {"p": 1}}, UnknownOption, "Did you mean 'Threshold'"),
-        ({1: {}}, UnknownOption, "Known: Threshold"),
-        ({"Threshold": {"q": 1}}, ConfigError, "unexpected keyword"),
-        ({"Threshold": {}}, ConfigError, "p"),
-        ({"Threshold": 0.9}, ConfigError, "0.9"),
-        ({"Threshold": None}, ConfigError, "None"),
-        ({"Threshold": {"p": 2}}, InvalidOption, "2"),
-        ([Threshold(0.5), 7], ConfigError, "7"),
-    ],
-)
-def test_anything_else_is_refused(value, kind, words):
-    """A wrong policy is an error that names it, also one that could be read only once."""
-    with pytest.raises(kind, match=words):
-        as_policies(value)
+def test_the_first_policy_to_withhold_a_row_says_what_is_answered_and_why():
+    """A later one that would withhold it, too, changes nothing."""
+    after = Threshold(0.95, "later")(Threshold(0.8, "first")(scored([[0.7, 0.3], [0.9, 0.1]])))
+    assert after.columns["prediction"] == ["first", "later"]
+    assert list(after.reasons) == [
+        "Threshold: probability 0.700 is below 0.8",
+        "Threshold: probability 0.900 is below 0.95",
+    ]

@@ -1,0 +1,117 @@
+"""Fits what is stored: a calibrator, a novelty score, and held-out rows to make promises on.
+
+It does not know which model said what it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from salver.calibration.hearing import Heard
+from salver.errors import ConfigError
+from salver.offline.labelled import Labelled
+from salver.outputs import Array
+from salver.policies import HeldOut, Scored
+from salver.trust.calibration import Choice, choose
+from salver.trust.calibrators import Calibrator, confidence
+from salver.trust.fitted import Fitted, texts_of
+from salver.trust.novelty import Novelty, fit_layers, fit_table, fit_words
+from salver.types import Batch
+
+LEAST = 50  # held-out rows; of fewer, no share of rows can be promised that anybody wants
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that the model answered, m of them.
+
+    Attributes:
+        batch: The rows.
+        scored: What it says to them.
+        hidden: float32 of shape (m, l, d), or null.
+        right: bool of shape (m,): whether its own prediction is the true class; null without labels.
+        labels: int of shape (m,): positions of the true classes, -1 for unknown ones; null without
+            labels.
+    """
+
+    batch: Batch
+    scored: Scored
+    hidden: Array | None
+    right: Array | None
+    labels: Array | None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @staticmethod
+    def of(given: Labelled, answered: Heard, label: str) -> Rows:
+        """Those of a file that were answered.
+
+        Args:
+            given: The file.
+            answered: What the model said.
+            label: Column of the true class; empty if there is none.
+        """
+        rows = given.take(answered.rows.tolist())
+        if not label:
+            return Rows(rows.batch, answered.scored, answered.hidden, None, None)
+        names = {str(name): i for i, name in enumerate(answered.scored.classes)}
+        truth = rows.labels(label)
+        own = answered.scored.columns.get("prediction", [None] * len(truth))
+        right = [str(one) == wanted for one, wanted in zip(own, truth, strict=True)]
+        labels = [names.get(one, -1) for one in truth]
+        return Rows(rows.batch, answered.scored, answered.hidden, np.array(right), np.array(labels))
+
+
+def fitted(rows: Rows, train: Rows | None) -> tuple[Fitted, Choice | None]:
+    """What is stored, and how its calibrator was chosen (null without labels or probabilities).
+
+    Args:
+        rows: Held out.
+        train: Rows that the model was trained on; null fits novelty on the held-out ones.
+
+    Raises:
+        ConfigError: If there are too few.
+    """
+    if len(rows) < LEAST:
+        raise ConfigError(
+            f"The model answers {len(rows)} held-out rows, and it takes at least {LEAST} to say "
+            "anything about rows like them. Give more with --on."
+        )
+    calibrator, sure, choice = _calibrated(rows)
+    score, novelties = _novelty(rows, train)
+    held_out = HeldOut(
+        replace(rows.scored, confidence=sure, novelty=novelties), rows.right, rows.labels
+    )
+    return Fitted(calibrator, score, held_out), choice
+
+
+def _calibrated(rows: Rows) -> tuple[Calibrator | None, Array | None, Choice | None]:
+    """The calibrator, and the confidence of each row by one that was not fitted on it."""
+    from salver.trust.calibrators import Identity
+
+    given = rows.scored.probabilities
+    if given is None or not rows.scored.classes:
+        return None, None, None
+    if rows.labels is None:
+        return Identity(), confidence(given, Identity()), None
+    known = rows.labels >= 0
+    choice = choose(given[known], rows.labels[known])
+    sure = confidence(given, choice.calibrator)
+    best = given[known].argmax(axis=1)
+    sure[known] = choice.out_of_fold[np.arange(len(best)), best]
+    return choice.calibrator, sure, choice
+
+
+def _novelty(rows: Rows, train: Rows | None) -> tuple[Novelty, Array]:
+    """The score, and what held-out rows score as rows would that it was not fitted on."""
+    if rows.hidden is not None:
+        return fit_layers(None if train is None else train.hidden, rows.hidden)
+    if all(field.dtype == "string" for field in rows.batch.fields):
+        texts = texts_of(rows.batch)
+        return fit_words(None if train is None else texts_of(train.batch), texts)
+    columns: Any = None if train is None else train.batch.columns()
+    return fit_table(columns, rows.batch.columns())

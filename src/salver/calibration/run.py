@@ -1,0 +1,225 @@
+"""The whole of `salver calibrate`: from a target and held-out rows to a calibration in use.
+
+The model is asked in this process; what it says is judged on rows that nothing was fitted on. It
+does not know what the page looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from salver.calibration.fitting import Rows, fitted
+from salver.calibration.hearing import Heard, Progress, heard
+from salver.calibration.judging import judged
+from salver.calibration.results import Report
+from salver.definition import Deployment
+from salver.engine.calibrations import choice_for, digests_of, model_version
+from salver.engine.loading import Resolved, allowed_code, instantiate, tokenizer_file
+from salver.engine.planning import DEFAULT_BATCH_SIZE
+from salver.engine.resolution import resolve_all
+from salver.engine.targets import pinned_service
+from salver.engine.variants import with_variants
+from salver.errors import ConfigError, MissingExtra
+from salver.lengths import Lengths, lengths_by
+from salver.models import choices
+from salver.models.cache import CheckpointCache
+from salver.models.checkpoint import Checkpoint
+from salver.models.choices import Choice
+from salver.models.manifest import Manifest
+from salver.models.variants import PLACE as VARIANT
+from salver.offline.labelled import Labelled, chosen_label, read
+from salver.pipeline import Pipeline
+from salver.session import Configuration
+from salver.settings import cache_dir
+from salver.trust.fitted import Fitted
+from salver.types import Batch
+
+EXTRA = "calibrate"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `salver calibrate` was asked for.
+
+    Attributes:
+        on: File of held-out rows.
+        train: File of rows that the model was trained on; null fits novelty on the held-out ones.
+        label: Column with the true class; null finds it.
+    """
+
+    on: str
+    train: str | None = None
+    label: str | None = None
+
+
+def run(
+    target: str,
+    name: str | None,
+    configuration: Configuration,
+    request: Request,
+    say: Say,
+    tell: Progress,
+) -> tuple[Report, Path]:
+    """Fits a calibration, judges it, and puts it in force.
+
+    Args:
+        target: Service or model.
+        name: Deployment; may be null when the service exposes one.
+        configuration: Options given outside the code.
+        request: What is asked for.
+        say: Tells what is going on.
+        tell: Told how many rows of how many are done.
+
+    Returns:
+        What was found, and the path of the page that shows it.
+
+    Raises:
+        ConfigError: If there are too few rows, or the deployment is no model of a checkpoint.
+        SalverError: If the model does not load or the rows cannot be read.
+    """
+    for library in ("scipy", "sklearn", "matplotlib"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtra(library, "salver calibrate", EXTRA)
+    target, deployment = _chosen(target, name, configuration)
+    held_out = read(request.on, deployment)
+    train = read(request.train, deployment) if request.train else None
+    resolved = _resolved(deployment)
+    say(f"Loading {deployment.name} ...")
+    model = _Model(deployment, resolved)
+    say(f"Asking it {len(held_out.given):,} held-out rows ...")
+    answered = model.heard(held_out.batch, tell)
+    label = chosen_label(
+        held_out, request.label, request.on, deployment, tuple(map(str, answered.scored.classes))
+    )
+    rows = Rows.of(held_out, answered, label)
+    known = None
+    if train is not None:
+        say(f"Asking it {len(train.given):,} rows of training ...")
+        known = Rows.of(train, model.heard(train.batch, tell), "")
+    say("Fitting ...")
+    made, choice = fitted(rows, known)
+    say("Judging ...")
+    report = Report(
+        target=target,
+        deployment=deployment.name,
+        digest=digests_of(resolved)[0],
+        checkpoint=_source(resolved),
+        variant=(resolved[VARIANT].get("source") or "") if VARIANT in resolved else "",
+        failed=len(held_out.given) - len(rows),
+        training_rows=0 if known is None else len(known),
+        label=label,
+        made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        **judged(deployment, made, choice, model.answers_to),
+    )
+    return report, _kept(deployment, resolved, made, report)
+
+
+def in_force(target: str, name: str | None, configuration: Configuration) -> str:
+    """What a model is calibrated with, in a sentence; empty if it is not.
+
+    Args:
+        target: Service or model.
+        name: Deployment; may be null when the service exposes one.
+        configuration: Options given outside the code.
+
+    Raises:
+        SalverError: If the deployment is no model of a checkpoint, or that is not found.
+    """
+    _, deployment = _chosen(target, name, configuration)
+    choice = choice_for(deployment, _resolved(deployment))
+    is_there = choice is not None and CheckpointCache(cache_dir()).path_of(choice.digest).is_dir()
+    return f"{deployment.name}: {choice.note} at {choice.made_at}" if choice and is_there else ""
+
+
+def _chosen(target: str, name: str | None, configuration: Configuration) -> tuple[str, Deployment]:
+    """The target as pinned, and the deployment with its options in force."""
+    target, service = pinned_service(target)
+    chosen = service.chosen(name)
+    if chosen.is_composed:
+        parts = ", ".join(part.name for part in chosen.parts)
+        raise ConfigError(
+            f"{chosen.name} is a function of {parts}; calibrate one of them: --deployment NAME."
+        )
+    overrides = configuration.overrides(service).deployments.get(chosen.name, {})
+    return target, chosen.with_options(chosen.options.replace(overrides, "the options"))
+
+
+class _Model:
+    """The model in this process, without policies."""
+
+    def __init__(self, deployment: Deployment, resolved: Resolved) -> None:
+        allowed_code(deployment, resolved)
+        checkpoints = {
+            place: Checkpoint.open(one["path"], one["digest"], one.get("source"))
+            for place, one in resolved.items()
+        }
+        options = deployment.options
+        self._pipeline = Pipeline(instantiate(deployment, checkpoints), (), options.batch_format)
+        self._size = options.max_batch_size or DEFAULT_BATCH_SIZE
+        self._lengths: Lengths = lengths_by(
+            tokenizer_file(self._pipeline.model, checkpoints), deployment.name
+        )
+
+    def heard(self, batch: Batch, tell: Progress) -> Heard:
+        """See `salver.calibration.hearing.heard`."""
+        return heard(self._pipeline, batch, self._size, self._lengths, tell)
+
+    def answers_to(self, batch: Batch) -> Rows:
+        """What it says to rows without labels."""
+        return Rows.of(
+            Labelled(batch, [{} for _ in batch.rows]),
+            self.heard(batch, lambda _done, _of: None),
+            "",
+        )
+
+
+def _resolved(deployment: Deployment) -> Resolved:
+    """The checkpoints of a deployment, with its variant."""
+    found = asyncio.run(resolve_all([deployment]))
+    if not found.get(deployment.name):
+        raise ConfigError(
+            f"{deployment.name} is bound to no checkpoint, so nothing says which weights were "
+            "calibrated. Bind it to checkpoint(...) or best_checkpoint(...)."
+        )
+    return with_variants([deployment], found)[0][deployment.name]
+
+
+def _source(resolved: Resolved) -> str:
+    (first, *_) = resolved.values()
+    return str(first.get("source") or first["path"])
+
+
+def _kept(deployment: Deployment, resolved: Resolved, made: Fitted, report: Report) -> Path:
+    """Stores what was fitted, puts it in force, and returns the path of the page."""
+    from salver.calibration import page  # draws, with a library of the extra
+
+    cache = CheckpointCache(cache_dir())
+    with tempfile.TemporaryDirectory(prefix="salver-") as scratch:
+        folder = Path(scratch)
+        made.save(folder)
+        whole = Checkpoint.create(folder)
+
+        def copy(file: str, destination: Path, _size: int) -> None:
+            shutil.copyfile(folder / file, destination)
+
+        kept = cache.put(Manifest(whole.files, whole.metadata), copy, "calibration")
+    choice = Choice(
+        deployment.name, report.calibrator or "novelty", kept.digest, _note(report), report.made_at
+    )
+    version = model_version(deployment, resolved)
+    digests = digests_of(resolved)
+    return choices.write(choices.CALIBRATED, digests, version, choice, page.html(report))
+
+
+def _note(report: Report) -> str:
+    what = {"": "novelty alone", "identity": "its own confidence"}
+    calibrator = what.get(report.calibrator, f"confidence by {report.calibrator}")
+    return f"calibrated on {report.rows:,} held-out rows ({calibrator})"

@@ -1,0 +1,93 @@
+"""Puts what `salver calibrate` fitted among the checkpoints of deployments, at start.
+
+It does not know how a calibration was fitted, nor what is done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from salver.definition import Deployment
+from salver.engine.loading import CALIBRATION, Resolved, version_of
+from salver.errors import ConfigError
+from salver.models import choices
+from salver.models.cache import CheckpointCache
+from salver.models.choices import Choice
+from salver.models.variants import PLACE as VARIANT
+from salver.policies import Promise, kept
+from salver.settings import cache_dir
+from salver.trust.fitted import Fitted
+
+
+def with_calibrations(
+    deployments: Iterable[Deployment], resolved: Mapping[str, Resolved]
+) -> tuple[dict[str, Resolved], list[str]]:
+    """The checkpoints of each deployment, with its calibration among them; and notes for people.
+
+    A variant without a calibration of its own has that of the original, to which it is faithful.
+
+    Args:
+        deployments: With their options in force.
+        resolved: Path, digest and source of each checkpoint, by deployment and place; variants
+            among them.
+
+    Raises:
+        ConfigError: If a policy promises something that the held-out rows do not allow, or if there
+            are none.
+        CheckpointError: If a calibration cannot be read.
+    """
+    found, notes = dict(resolved), []
+    for deployment in deployments:
+        own = resolved.get(deployment.name)
+        if own and CALIBRATION in own:
+            continue  # another machine has found it
+        choice = choice_for(deployment, own) if own else None
+        path = None if choice is None else CheckpointCache(cache_dir()).path_of(choice.digest)
+        if choice is not None and path is not None and not path.is_dir():
+            notes.append(
+                f"{deployment.name}: the cache has lost its calibration: run salver calibrate again"
+            )
+            path = None
+        _refuse_what_cannot_be_kept(deployment, path)
+        if own is None or choice is None or path is None:
+            continue
+        one = {"path": str(path), "digest": choice.digest, "source": f"calibration {choice.name}"}
+        found[deployment.name] = {**own, CALIBRATION: one}
+        notes.append(f"{deployment.name}: {choice.note}")
+    return found, notes
+
+
+def _refuse_what_cannot_be_kept(deployment: Deployment, calibration: Path | None) -> None:
+    """Each replica looks too, but would say it in a traceback."""
+    if not any(isinstance(policy, Promise) for policy in deployment.policies):
+        return
+    held_out = None if calibration is None else Fitted.load(calibration).held_out
+    try:
+        kept(deployment.policies, held_out)
+    except ConfigError as error:
+        raise type(error)(f"{deployment.name}: {error.message}") from error
+
+
+def choice_for(deployment: Deployment, resolved: Resolved) -> Choice | None:
+    """The calibration in force for a model; null if there is none."""
+    original = {place: one for place, one in resolved.items() if place != VARIANT}
+    digests = digests_of(original)
+    for known in (resolved, original):
+        choice = choices.read(choices.CALIBRATED, digests, model_version(deployment, known))
+        if choice is not None:
+            return choice
+    return None
+
+
+def model_version(deployment: Deployment, resolved: Resolved) -> str:
+    """A digest of all that decides what the model itself says, whatever policies make of it."""
+    given = {place: one for place, one in resolved.items() if place != CALIBRATION}
+    return version_of(deployment, given, with_policies=False)
+
+
+def digests_of(resolved: Resolved) -> list[str]:
+    """Digests of the model's own checkpoints."""
+    attached: tuple[Any, ...] = (VARIANT, CALIBRATION)
+    return [one["digest"] for place, one in resolved.items() if place not in attached]

@@ -1,0 +1,100 @@
+"""Labelled rows: what a model is judged or calibrated on, with the columns beyond its input.
+
+It does not know what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from salver.definition import Deployment
+from salver.errors import ConfigError, InputUnreadable
+from salver.offline.readers import open_reader
+from salver.offline.rows import Cursor, chunks
+from salver.offline.sources import find
+from salver.types import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Rows of a file that fit the input model.
+
+    Attributes:
+        batch: The rows.
+        given: The same rows as they were read, with columns beyond the input model's.
+    """
+
+    batch: Batch
+    given: list[dict[str, Any]]
+
+    def take(self, indices: Iterable[int]) -> Labelled:
+        """The rows at `indices`, in that order."""
+        chosen = list(indices)
+        return Labelled(self.batch.take(chosen), [self.given[i] for i in chosen])
+
+    def labels(self, column: str) -> tuple[str, ...]:
+        """The texts of one column."""
+        return tuple(str(row.get(column)) for row in self.given)
+
+
+def read(path: str, deployment: Deployment) -> Labelled:
+    """All rows of a file or folder that fit; others are left out.
+
+    Raises:
+        InputUnreadable: If it cannot be read, or no row fits.
+    """
+    schema, source = deployment.schema, find(path)
+    blocks = open_reader(source, schema).blocks(Cursor())
+    before = [0] * (len(source.files) + 1)
+    batch, given = schema.check_rows([]).batch, []
+    for chunk in chunks(blocks, schema.fields, first=0, chunk_rows=10_000, bytes_before=before):
+        batch += chunk.batch
+        read_ = [block.as_read(i) for block in chunk.blocks for i in range(len(block))]
+        given += [read_[position] for position in chunk.positions]
+    if not given:
+        raise InputUnreadable(f"No row of {path} fits the input of {deployment.name}.")
+    return Labelled(batch, given)
+
+
+def label_column(rows: Labelled, names: Collection[str], classes: Collection[str]) -> str:
+    """The only column beyond the input whose values are all classes; empty if there is none.
+
+    Args:
+        rows: As read.
+        names: Fields of the input model.
+        classes: Of the model.
+    """
+    extra = [name for name in rows.given[0] if name not in names]
+    found = [name for name in extra if set(rows.labels(name)) <= set(classes)]
+    return found[0] if len(found) == 1 else ""
+
+
+def chosen_label(
+    rows: Labelled, given: str | None, path: str, deployment: Deployment, classes: Collection[str]
+) -> str:
+    """The column of the true class; empty if none is named and none fits.
+
+    Args:
+        rows: As read.
+        given: Name that the user gave, or null.
+        path: Of the file, for people.
+        deployment: Whose input model the rows fit.
+        classes: Of the model.
+
+    Raises:
+        ConfigError: If there is no such column, or none of its values is a class.
+    """
+    if given is None:
+        return label_column(rows, deployment.schema.names, classes)
+    if given not in rows.given[0]:
+        raise ConfigError(
+            f"There is no column {given!r} in {path}; it has {', '.join(rows.given[0])}."
+        )
+    if not set(rows.labels(given)) & set(classes):
+        named = ", ".join(classes) or "none, for it gives no probabilities"
+        raise ConfigError(
+            f"No value of the column {given!r} of {path} is a class of {deployment.name} ({named})."
+        )
+    return given

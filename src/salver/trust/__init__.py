@@ -1,0 +1,1 @@
+"""Confidence, novelty and promises: fitted on held-out rows, applied in the pipeline."""

@@ -1,0 +1,223 @@
+"""`salver calibrate` end to end: a classifier made here, its calibration, and what is answered then."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from processes import wait_until
+
+from salver import Checkpoint
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+SERVICES = Path(__file__).parent / "services"
+SERVICE = f"{SERVICES / 'topics.py'}:service"
+PATIENCE_S = 120.0
+PROMISES = "policy=[{Novelty: {share: 0.02, otherwise: unknown}}, {Precision: {precision: 0.9}}]"
+JUNK = {"text": "xq7 zzkw 93jd"}
+
+
+class Lab:
+    """A classifier, held-out rows, rows of training, and a cache of its own."""
+
+    def __init__(self, root: Path) -> None:
+        sys.path.insert(0, str(SERVICES))
+        import topics
+
+        self.root = root
+        self.folder = root / "topics"
+        self.folder.mkdir()
+        topics.make(self.folder)
+        self.digest = Checkpoint.create(self.folder).digest
+        self.held_out = self._written("heldout.jsonl", topics.rows(600, seed=1))
+        self.train = self._written("train.jsonl", topics.rows(600, seed=2))
+        self.new = self._written("new.jsonl", [*topics.rows(300, seed=3), JUNK])
+
+    def _written(self, name: str, rows: list[dict[str, str]]) -> Path:
+        path = self.root / name
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "TOPICS": str(self.folder),
+            "SALVER_CACHE_DIR": str(self.root / "cache"),
+        }
+
+    def salver(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "salver.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+            env=self.environment,
+        )
+
+    @contextmanager
+    def served(self, *options: str) -> Iterator[tuple[str, str]]:
+        """The URL of the service, and what it said at start."""
+        command = [sys.executable, "-m", "salver.cli", "serve", SERVICE, "--port", "0", *options]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self.environment)
+        try:
+            assert process.stderr is not None
+            lines: list[str] = []
+            for line in process.stderr:
+                lines.append(line)
+                if line.startswith("Ready."):
+                    break
+            url = re.search(r"http://[\d.:]+", "".join(lines))
+            assert url, lines
+            yield url[0], "".join(lines)
+        finally:
+            process.terminate()
+            wait_until(lambda: process.poll() is not None, "ended")
+            process.stderr.close()
+
+
+def asked(url: str, rows: Any, query: str = "") -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        f"{url}/predict/{query}", json.dumps(rows).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as response:
+        found: list[dict[str, Any]] = json.load(response)["results"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One classifier for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith(("SALVER_", "MLFLOW_"))]:
+            patch.delenv(name)
+        yield Lab(tmp_path_factory.mktemp("topics"))
+
+
+@pytest.fixture(scope="module")
+def calibrated(lab: Lab) -> Lab:
+    """After a run of the command."""
+    given = ["--on", str(lab.held_out), "--train", str(lab.train), "--set", PROMISES]
+    ended = lab.salver("calibrate", SERVICE, *given)
+    assert 0 == ended.returncode, ended.stdout + ended.stderr
+    for said in ("600", "topic", "log loss", "Precision", "Novelty"):
+        assert said in ended.stdout, ended.stdout
+    return lab
+
+
+def test_a_promise_without_a_calibration_is_refused_at_start(lab: Lab, tmp_path: Path) -> None:
+    """With what to do."""
+    other = {**lab.environment, "SALVER_CACHE_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "salver.cli", "serve", SERVICE, "--port", "0", "--set", PROMISES],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env=other,
+    )
+    assert 1 == ended.returncode
+    assert "salver calibrate" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_policies_and_details_answer_over_http(calibrated: Lab) -> None:
+    """The plain answer is the default; details are there for those who ask."""
+    row = {"text": "the knight and the rook mate the old queen"}
+    with calibrated.served("--set", PROMISES) as (url, log):
+        assert "calibrated on 600 held-out rows" in log
+        plain, detailed = asked(url, row), asked(url, row, "?details=confidence,novelty,version")
+        assert {"prediction", "probabilities"} == set(plain[0])
+        assert "chess" == plain[0]["prediction"]
+        assert {**plain[0]} == {name: detailed[0][name] for name in plain[0]}
+        assert 0 < detailed[0]["confidence"] <= 1
+        assert 0 <= detailed[0]["novelty"] < 2
+        assert 64 == len(detailed[0]["version"])
+        (junk,) = asked(url, JUNK, "?details=all")
+        assert "unknown" == junk["prediction"]
+        assert junk["abstained"].startswith("Novelty: ")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            asked(url, row, "?details=novelt")
+        assert 422 == refused.value.code
+        assert "novelty" in refused.value.read().decode()
+
+
+def test_an_offline_job_writes_details_that_are_asked_for(calibrated: Lab, tmp_path: Path) -> None:
+    """As columns; precision on rows that nothing was fitted on is as promised."""
+    out = tmp_path / "out"
+    options = ["--set", PROMISES, "--details", "confidence,abstained", "--format", "parquet"]
+    ended = calibrated.salver("predict", SERVICE, str(calibrated.new), str(out), *options)
+    assert 0 == ended.returncode, ended.stderr
+    table = pq.read_table(out).to_pylist()
+    assert 301 == len(table)
+    answered = [row for row in table if row["abstained"] is None]
+    assert 150 < len(answered) < 301
+    assert sum(row["prediction"] == row["topic"] for row in answered) >= 0.9 * len(answered)
+    assert table[-1]["abstained"].startswith("Novelty")
+
+
+def test_all_paths_give_the_same_answers(calibrated: Lab) -> None:
+    """The bare class with the rules, HTTP and a job; details included."""
+    options = ["--set", PROMISES, "--set", "details=[confidence, novelty, abstained, version]"]
+    ended = calibrated.salver("parity", SERVICE, "--on", str(calibrated.new), *options)
+    assert 0 == ended.returncode, ended.stdout + ended.stderr
+    assert "301" in ended.stdout + ended.stderr
+
+
+def test_a_report_lies_beside_the_checkpoint(calibrated: Lab) -> None:
+    """By the digest of the checkpoint."""
+    folder = calibrated.root / "cache" / "attachments" / calibrated.digest / "calibrated"
+    (page,) = folder.glob("*.html")
+    text = page.read_text()
+    assert "<svg" in text
+    assert "Brier" in text
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_at_start(calibrated: Lab) -> None:
+    """With what the held-out rows say."""
+    ended = calibrated.salver(
+        "serve", SERVICE, "--port", "0", "--set", "policy={Precision: {precision: 0.9999}}"
+    )
+    assert 1 == ended.returncode
+    assert "0.9999" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--label", "theme"], "There is no column 'theme'"),
+        (["--label", "text"], "is a class of Topics"),
+    ],
+)
+def test_mistakes_are_named(lab: Lab, arguments: list[str], said: str) -> None:
+    """With what would be right."""
+    ended = lab.salver("calibrate", SERVICE, "--on", str(lab.held_out), *arguments)
+    assert 1 == ended.returncode
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_too_few_rows_are_refused(lab: Lab, tmp_path: Path) -> None:
+    """With how many it takes."""
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(lab.held_out.read_text().splitlines()[:30]))
+    ended = lab.salver("calibrate", SERVICE, "--on", str(few))
+    assert 1 == ended.returncode
+    assert "at least 50" in ended.stderr
