@@ -180,6 +180,16 @@ def test_all_paths_give_the_same_answers(calibrated: Lab) -> None:
     assert "301" in ended.stdout + ended.stderr
 
 
+def test_ray_gives_the_same_answers(calibrated: Lab) -> None:
+    """Ray Serve and Ray Data, with the policies and the details."""
+    pytest.importorskip("ray")
+    options = ["--set", PROMISES, "--set", "details=[confidence, novelty, abstained, version]"]
+    given = ["--on", str(calibrated.new), "--engine", "ray", *options]
+    ended = calibrated.salver("parity", SERVICE, *given)
+    assert 0 == ended.returncode, ended.stdout + ended.stderr
+    assert "Ray" in ended.stdout + ended.stderr
+
+
 def test_a_report_lies_beside_the_checkpoint(calibrated: Lab) -> None:
     """By the digest of the checkpoint."""
     folder = calibrated.root / "cache" / "attachments" / calibrated.digest / "calibrated"

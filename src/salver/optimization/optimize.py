@@ -48,14 +48,13 @@ from salver.optimization.builder import Builder, Built
 from salver.optimization.fidelity import GATES, SURE, Fidelity, Limits
 from salver.optimization.fidelity import compared as compared_answers
 from salver.optimization.measuring import Asked, Compared, Subject, compared
-from salver.optimization.results import Candidate, Report
+from salver.optimization.results import NOISY, Candidate, Report
 from salver.optimization.rows import divided
 from salver.schema import Schema
 from salver.session import Configuration
 from salver.settings import available_cores
 
-NOISY = 1.3  # times slower than when it was alone, from which on the original is disturbed
-PATIENCE = 3  # times that a candidate is measured while it is
+PATIENCE = 3  # times that a candidate is measured while the machine is busy
 WORTH = 1.1  # times the original's speed; less is not worth another runtime
 Say = Callable[[str], None]
 
@@ -153,6 +152,7 @@ class _Run:
         self._digests = digests_of(own)
         self._before = choices.read(choices.OPTIMIZED, self._digests, self._version)
         self._gate: Limits = GATES[request.gate]
+        self._usual = 0.0  # rows per second of the original in batches, at its fastest so far
         self._size = deployment.options.max_batch_size or DEFAULT_BATCH_SIZE
 
     def keep(self, report: Report) -> Path:
@@ -184,17 +184,27 @@ class _Run:
                 said[0].classes,
             )
             labels = judged.labels(label) if label else None
-            alone = await compared(original, original, asked)
+            alone = await self._compared(original, original, asked)
             built = await self._build(
                 calibration, golden(self._deployment.schema, judged, original, said[0]), lengths
             )
             tried = [
-                await self._try(one, at, built, original, asked, said, labels, alone.original)
+                await self._try(one, at, built, original, asked, said, labels)
                 for at, one in enumerate(built, start=1)
             ]
         return self._reported(
             judged, calibration, label, alone, compared_answers(said[1], said), tried
         )
+
+    async def _compared(self, original: Subject, other: Subject, asked: Asked) -> Compared:
+        """Again while the machine is busy, as far as the original's speed tells."""
+        for _ in range(PATIENCE):
+            found = await compared(original, other, asked)
+            self._usual = max(self._usual, found.original)
+            if found.original >= self._usual / NOISY:
+                break
+            self._say("The machine is busy with other things; measuring again ...")
+        return found
 
     def _subject(self, variant: Mapping[str, Any]) -> Subject:
         resolved = {**self._resolved, **({PLACE: variant} if variant else {})}
@@ -230,7 +240,6 @@ class _Run:
         asked: Asked,
         said: Sequence[Answers],
         labels: Sequence[str] | None,
-        usual: float,
     ) -> Candidate:
         if one.trouble:
             return Candidate(one.name, trouble=one.trouble)
@@ -239,12 +248,7 @@ class _Run:
         try:
             async with self._subject(one.checkpoint) as subject:
                 answers = await subject.answers(asked)
-                for _ in range(PATIENCE):
-                    speeds = await compared(original, subject, asked)
-                    is_noisy = speeds.original < usual / NOISY
-                    if not is_noisy:
-                        break
-                    self._say("The machine is busy with other things; measuring again ...")
+                speeds = await self._compared(original, subject, asked)
         except (ReplicaStartFailed, ReplicaDied) as error:
             if original.has_ended():
                 raise  # nothing is known of the candidate then
@@ -256,7 +260,7 @@ class _Run:
             speed=speeds.speed,
             single_ratio=speeds.single,
             batched_ratio=speeds.batched,
-            is_noisy=is_noisy,
+            beside=speeds.original,
             fidelity=fidelity,
         )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from salver.optimization.fidelity import Fidelity, Limits
 
+NOISY = 1.3  # times slower than at its fastest, from which on the original was disturbed
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -41,8 +43,7 @@ class Candidate:
         single_ratio: Its rows per second over the original's, one row at a time: median of
             alternating rounds.
         batched_ratio: The same in batches.
-        is_noisy: Whether the original was much slower meanwhile than when it was measured alone, so
-            that the ratios say little.
+        beside: Rows per second of the original meanwhile, in batches; 0 if it does not run.
         fidelity: Null if it does not run.
     """
 
@@ -54,7 +55,7 @@ class Candidate:
     speed: Speed | None = None
     single_ratio: float = 0.0
     batched_ratio: float = 0.0
-    is_noisy: bool = False
+    beside: float = 0.0
     fidelity: Fidelity | None = None
 
     @property
@@ -107,3 +108,15 @@ class Report:
     stays: str
     machine: Mapping[str, str]
     made_at: str
+
+    @property
+    def noisy(self) -> tuple[str, ...]:
+        """Names of those beside which the original was much slower than at its fastest.
+
+        The machine was busy with other things then, so that ratios say little; "original" is among
+        them if that was so when it was measured alone.
+        """
+        beside = {"original": self.original.batched}
+        beside |= {one.name: one.beside for one in self.candidates if one.fidelity is not None}
+        usual = max(beside.values())
+        return tuple(name for name, rate in beside.items() if rate < usual / NOISY)

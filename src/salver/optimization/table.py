@@ -147,10 +147,11 @@ def remarks(report: Report) -> list[str]:
         f"differences below that are noise.{busy}",
         _dependence("The original's answers", report.steady),
     ]
-    if noisy := [plain(one.name) for one in report.candidates if one.is_noisy]:
+    if report.noisy:
         said.append(
-            f"The machine was busy with other things while {', '.join(noisy)} ran beside the "
-            "original, so the ratios there say little: run it again when it is not."
+            "The machine was busy with other things while these were measured: "
+            f"{', '.join(map(plain, report.noisy))}. The ratios there say little: run it again when "
+            "it is not."
         )
     chosen = _chosen(report)
     if chosen and chosen.fidelity:

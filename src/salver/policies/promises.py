@@ -8,11 +8,11 @@ the held-out ones, and holds with the stated confidence over which rows were hel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from salver.errors import ConfigError, InvalidOption
-from salver.policies.scored import HeldOut, Scored
+from salver.policies.scored import HeldOut, Scored, Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,16 +23,10 @@ _BEYOND = 2.0  # what no 1 - probability reaches
 USES = ("confidence", "probability")
 
 
-class _Stated:
+class _Stated(Written):
     """A promise whose limits are not known yet."""
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        """As it is written, without what is left at its default."""
-        first, *others = ((f, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
-        given = [f"{f.name}={value!r}" for f, value in others if value != f.default]
-        return f"{type(self).__name__}({', '.join([repr(first[1]), *given])})"
 
     def __call__(self, scored: Scored) -> Scored:
         """Never asked: `kept_on` gives what is."""

@@ -6,7 +6,7 @@ It does not know where confidence and novelty come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from salver.errors import ConfigError
@@ -60,6 +60,18 @@ class Scored:
         reasons = [why(i) if n else r for i, (n, r) in enumerate(zip(new, before, strict=True))]
         columns = {**self.columns, "prediction": prediction}
         return replace(self, columns=columns, abstained=self.abstained | new, reasons=reasons)
+
+
+class Written:
+    """Shown as it is written, without what is left at its default."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Such as `Precision(0.95, otherwise='other')`."""
+        first, *others = ((f, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        given = [f"{f.name}={value!r}" for f, value in others if value != f.default]
+        return f"{type(self).__name__}({', '.join([repr(first[1]), *given])})"
 
 
 @runtime_checkable

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from salver.errors import InvalidOption
-from salver.policies.scored import Scored
+from salver.policies.scored import Scored, Written
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+@dataclass(frozen=True, slots=True, repr=False)
+class Threshold(Written):
     """Answers `otherwise` where the largest class probability is below `p`.
 
     The reject option of Chow (1970), "On optimum recognition error and reject tradeoff". The

@@ -60,7 +60,7 @@ NOVELTY = Kept(
 TOGETHER = replace(PRECISION, name="all of them", answered=Estimate(0.63, 0.59, 0.669), right=365,
                    given=378)  # fmt: skip
 FIXED = Kept(
-    "Threshold(p=0.9, otherwise=None)",
+    "Threshold(0.9)",
     answered=Estimate(0.822, 0.789, 0.852),
     precision=Estimate(0.911, 0.883, 0.934),
     right=449,

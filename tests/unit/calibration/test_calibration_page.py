@@ -116,7 +116,7 @@ def test_policies_are_marked_by_their_numbers() -> None:
     found = Page(html(report(policies=(BROKEN, FIXED))))
     counts = Counter(found.words)
     assert counts["2"]
-    assert 2 == counts["2. Threshold(p=0.9, otherwise=None)"]  # of the table and the picture
+    assert 2 == counts["2. Threshold(0.9)"]  # of the table and the picture
     assert 1 == counts["1. Precision(precision=0.999, otherwise=None)"]
     assert "Marks are policies" in found.text
     assert "Marks are policies" not in Page(html(report(policies=(BROKEN,)))).text
@@ -126,7 +126,7 @@ def test_a_policy_that_answers_nothing_is_not_marked() -> None:
     """Of no answers there is no share that is right."""
     silent = replace(FIXED, answered=Estimate(0.0, 0.0, 0.006), precision=None, right=0, given=0)
     found = Page(html(report(policies=(silent,))))
-    assert 1 == Counter(found.words)["1. Threshold(p=0.9, otherwise=None)"]
+    assert 1 == Counter(found.words)["1. Threshold(0.9)"]
     assert PICTURES == pictures_of(found)
 
 

@@ -112,7 +112,7 @@ def test_without_sets_there_are_no_columns_of_sets() -> None:
     found = text(report(policies=(FIXED,)))
     assert "set size" not in found
     assert "82.2% 78.9% to 85.2% 91.1% 88.3% to 93.4% 449 of 493" == cells_of(
-        "1. Threshold(p=0.9, otherwise=None)", found
+        "1. Threshold(0.9)", found
     )
 
 
@@ -131,7 +131,7 @@ def test_a_policy_that_answers_nothing_has_no_precision() -> None:
     """Nothing of nothing is right."""
     silent = replace(FIXED, answered=Estimate(0.0, 0.0, 0.006), precision=None, right=0, given=0)
     found = text(report(policies=(silent,)))
-    assert "0% 0% to 0.6% - - 0 of 0" == cells_of("1. Threshold(p=0.9, otherwise=None)", found)
+    assert "0% 0% to 0.6% - - 0 of 0" == cells_of("1. Threshold(0.9)", found)
 
 
 def test_novelty_is_told_for_rows_and_for_random_strings() -> None:

@@ -179,6 +179,10 @@ def test_texts_from_elsewhere_cannot_steer_the_terminal() -> None:
 
 def test_ratios_of_a_busy_machine_are_said_to_be_noise() -> None:
     """By the name of the candidate; nothing is said where it was quiet."""
-    shown = text(report(replace(FP32, is_noisy=True), INT8, chosen=None))
-    assert "busy with other things while openvino-fp32 ran" in flowing(shown)
-    assert "busy" not in text(report(FP32, INT8, chosen=None))
+    usual = report().original.batched
+    quiet, busy = replace(INT8, beside=usual), replace(FP32, beside=usual / 2)
+    shown = flowing(text(report(busy, quiet, chosen=None)))
+    assert "while these were measured: openvino-fp32." in shown
+    assert "busy" not in text(report(replace(FP32, beside=usual), quiet, chosen=None))
+    shown = flowing(text(report(replace(FP32, beside=usual * 2), chosen=None)))
+    assert "while these were measured: original." in shown
