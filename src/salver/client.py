@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 import urllib3
@@ -59,21 +59,27 @@ class Client:
         )
 
     @overload
-    def predict(self, rows: Row, deployment: str | None = None) -> dict[str, Any]: ...
+    def predict(
+        self, rows: Row, deployment: str | None = None, details: Sequence[str] = ()
+    ) -> dict[str, Any]: ...
 
     @overload
     def predict(
-        self, rows: Sequence[Row], deployment: str | None = None
+        self, rows: Sequence[Row], deployment: str | None = None, details: Sequence[str] = ()
     ) -> list[dict[str, Any]]: ...
 
     def predict(
-        self, rows: Row | Sequence[Row], deployment: str | None = None
+        self,
+        rows: Row | Sequence[Row],
+        deployment: str | None = None,
+        details: Sequence[str] = (),
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Asks for one row, or for several at once.
 
         Args:
             rows: One row, or a list of them.
             deployment: Which one; null if the service has one.
+            details: What each answer shall carry beyond the result, such as "confidence".
 
         Returns:
             The answer, or one for each row in order; a row of a list that failed has `error`.
@@ -86,7 +92,8 @@ class Client:
         """
         path = "/predict/" if deployment is None else f"/{quote(deployment)}/predict/"
         body = orjson.dumps(rows if isinstance(rows, Mapping) else list(rows))
-        results: list[dict[str, Any]] = self._answer(f"{self._url}{path}", body)["results"]
+        query = f"?{urlencode({'details': ','.join(details)})}" if details else ""
+        results: list[dict[str, Any]] = self._answer(f"{self._url}{path}{query}", body)["results"]
         return results[0] if isinstance(rows, Mapping) else results
 
     def close(self) -> None:

@@ -82,6 +82,15 @@ def test_one_row_has_one_answer_and_a_list_has_a_list(clock):
     assert {"Bearer secret"} == {one["authorization"] for one in asked}
 
 
+def test_details_are_asked_for_in_the_url(clock):
+    """Where any are."""
+    with scripted(GOOD) as (url, asked), Client(url) as client:
+        client.predict({"text": "a"}, details=["confidence", "novelty"])
+        client.predict({"text": "a"}, "Tagger", ())
+    paths = [one["path"] for one in asked]
+    assert ["/predict/?details=confidence%2Cnovelty", "/Tagger/predict/"] == paths
+
+
 @pytest.mark.parametrize(
     "lost",
     [

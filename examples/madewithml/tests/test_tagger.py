@@ -109,3 +109,22 @@ def test_shares_of_other_count_class_and_threshold() -> None:
     probabilities = np.array([[0.95, 0.05], [0.6, 0.4], [0.3, 0.7], [0.02, 0.98]])
     shares = share_answered_other(probabilities, ["mlops", "other"])
     assert shares == {"without_threshold": 0.5, "with_threshold": 0.75, "threshold": 0.9}
+
+
+def test_hidden_states_do_not_depend_on_neighbours_either(tagger: Tagger) -> None:
+    """Two layers a row, whatever padding the batch brings."""
+    together = tagger(batch(NASTY))["hidden_states"]
+    alone = np.concatenate([tagger(batch([row]))["hidden_states"] for row in NASTY])
+    assert together.shape == (len(NASTY), 2, 32)
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert not np.allclose(together[:, 0], together[:, 1])
+
+
+def test_what_is_cut_off_is_told(tagger: Tagger) -> None:
+    """Tokens kept of how many; of a very long text the whole is not counted."""
+    rows = [("Title", "word " * 20), ("Title", "image " * 200), ("Title", "image " * 16_000)]
+    short, cut, long = tagger(batch(rows))["truncated"]
+    assert short is None
+    limit = cut["kept"]
+    assert cut["of"] > 200 > limit
+    assert long == {"kept": limit, "of": None}
