@@ -9,7 +9,8 @@ BIN := .venv/bin
 DATASETS := examples/madewithml/madewithml/datasets
 PROMISES := examples/madewithml/promises.yaml
 CALIBRATE = $(BIN)/salver calibrate madewithml.service:service --config $(PROMISES) \
-	--on '$(DATASETS)/holdout.csv' --train '$(DATASETS)/train.csv'
+	--on '$(DATASETS)/holdout.csv' --train '$(DATASETS)/train.csv' \
+	--against '$(DATASETS)/junk.csv' --against '$(DATASETS)/neighbours.csv'
 EXTRAS := torch,pandas,ray,sklearn,lightgbm,catboost,onnx,jax,langchain,pyfunc,optimize,calibrate
 READY := .venv/.ready
 

@@ -42,11 +42,11 @@ class Lab:
         self.folder.mkdir()
         topics.make(self.folder)
         self.digest = Checkpoint.create(self.folder).digest
-        self.held_out = self._written("heldout.jsonl", topics.rows(600, seed=1))
-        self.train = self._written("train.jsonl", topics.rows(600, seed=2))
-        self.new = self._written("new.jsonl", [*topics.rows(300, seed=3), JUNK])
+        self.held_out = self.written("heldout.jsonl", topics.rows(600, seed=1))
+        self.train = self.written("train.jsonl", topics.rows(600, seed=2))
+        self.new = self.written("new.jsonl", [*topics.rows(300, seed=3), JUNK])
 
-    def _written(self, name: str, rows: list[dict[str, str]]) -> Path:
+    def written(self, name: str, rows: list[dict[str, str]]) -> Path:
         path = self.root / name
         path.write_text("\n".join(map(json.dumps, rows)))
         return path
@@ -113,10 +113,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def calibrated(lab: Lab) -> Lab:
     """After a run of the command."""
+    junk = lab.written("junk.jsonl", [JUNK, {"text": "zzq 88 yyr"}])
     given = ["--on", str(lab.held_out), "--train", str(lab.train), "--set", PROMISES]
+    given += ["--against", str(junk)]
     ended = lab.salver("calibrate", SERVICE, *given)
     assert 0 == ended.returncode, ended.stdout + ended.stderr
-    for said in ("600", "topic", "log loss", "Precision", "Novelty"):
+    for said in ("rows of junk", "600", "topic", "log loss", "Precision", "Novelty"):
         assert said in ended.stdout, ended.stdout
     return lab
 

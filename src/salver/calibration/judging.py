@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,11 @@ AnswersTo = Callable[[Batch], Rows]
 
 
 def judged(
-    deployment: Deployment, made: Fitted, choice: Choice | None, answers_to: AnswersTo
+    deployment: Deployment,
+    made: Fitted,
+    choice: Choice | None,
+    answers_to: AnswersTo,
+    others: Mapping[str, Batch],
 ) -> dict[str, Any]:
     """The part of a report that is about what was fitted.
 
@@ -41,7 +45,8 @@ def judged(
         deployment: Whose policies are judged.
         made: What was fitted.
         choice: How its calibrator was chosen.
-        answers_to: Asks the model rows that mean nothing.
+        answers_to: Asks the model.
+        others: Rows that are unlike those of training, by what they are.
     """
     held_out = made.held_out
     given, scored = held_out.scored.probabilities, held_out.scored
@@ -74,8 +79,10 @@ def judged(
             "confidences": scored.confidence[order].tolist(),
             "rights": right[order].tolist(),
         }
-    strange, novelties = _strange(deployment, made, answers_to)
-    return {**found, "strange": strange, "strange_novelties": novelties}
+    noise = noise_for(deployment)
+    asked = {**({} if noise is None else {"random strings": noise}), **others}
+    strange = [_strange(name, deployment, made, answers_to(one)) for name, one in asked.items()]
+    return {**found, "strange": tuple(strange)}
 
 
 def policies_on(policies: Sequence[Policy], held_out: HeldOut) -> tuple[Kept, ...]:
@@ -144,14 +151,8 @@ def _share(k: int, n: int) -> Estimate:
     return Estimate(k / n, *clopper_pearson(k, n))
 
 
-def _strange(
-    deployment: Deployment, made: Fitted, answers_to: AnswersTo
-) -> tuple[Strange | None, Sequence[float]]:
-    """What becomes of random strings, for a model of texts."""
-    batch = noise_for(deployment)
-    if batch is None:
-        return None, ()
-    rows = answers_to(batch)
+def _strange(name: str, deployment: Deployment, made: Fitted, rows: Rows) -> Strange:
+    """What becomes of rows of another kind."""
     given = rows.scored.probabilities
     strange = None if made.score is None else novelty(made.score, rows.batch, rows.hidden)
     scored = Scored(
@@ -168,7 +169,8 @@ def _strange(
     except ConfigError:
         pass  # said of the policy itself, above
     ordinary = made.held_out.scored
-    found = Strange(
+    return Strange(
+        name,
         rows=len(rows),
         withheld=float(scored.abstained.mean()),
         novelty=None
@@ -177,8 +179,8 @@ def _strange(
         probability=None
         if given is None or ordinary.probabilities is None
         else area_under_curve(-ordinary.probabilities.max(axis=1), -given.max(axis=1)),
+        novelties=() if strange is None else np.sort(strange).tolist(),
     )
-    return found, () if strange is None else np.sort(strange).tolist()
 
 
 def noise_for(deployment: Deployment) -> Batch | None:

@@ -71,12 +71,12 @@ NOVELTY = {
 }
 STRANGE = {
     "random strings": "Rows of random letters and digits. They mean nothing, so a model cannot be "
-    "right about them.",
-    "AUROC": "Area under the ROC curve: the probability that a random string scores above a "
-    "held-out row. 1 tells all apart, 0.5 none, and below 0.5 random strings look more ordinary "
-    "than rows do. Of the largest probability, low ones count as strange (Hendrycks & Gimpel 2017).",
-    "withheld": "Share of random strings that get no answer of the model's own from the "
-    "deployment's policies, all together.",
+    "right about them. Other kinds of rows come from the files of --against.",
+    "AUROC": "Area under the ROC curve: the probability that a row of another kind scores above a "
+    "held-out row. 1 tells all apart, 0.5 none, and below 0.5 they look more ordinary than rows "
+    "do. Of the largest probability, low ones count as strange (Hendrycks & Gimpel 2017).",
+    "withheld": "Share of such rows that get no answer of the model's own from the deployment's "
+    "policies, all together.",
 }
 _CSS = """
 tbody th:first-child { white-space: normal; min-width: 13rem; }

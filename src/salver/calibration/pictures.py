@@ -6,6 +6,7 @@ This module does not know the page.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,7 +126,7 @@ def _coverage(report: Report) -> str:
 
 
 def _novelty(report: Report) -> str:
-    strange = " and of random strings" if len(report.strange_novelties) else ""
+    strange = " and rows of other kinds" if report.strange else ""
     return figure(
         "novelty",
         lambda to: _draw_novelty(to, report),
@@ -234,12 +235,11 @@ def _draw_coverage(to: Figure, report: Report, marks: Sequence[_Mark]) -> None:
 
 def _draw_novelty(to: Figure, report: Report) -> None:
     axes = to.subplots()
+    given: list[tuple[str, Sequence[float], Any]] = [("held-out rows", report.novelties, "-")]
+    given += [(one.name, one.novelties, (0, (5, 2))) for one in report.strange]
     groups = [
-        (name, np.asarray(values, dtype=np.float64), colour, dash)
-        for name, values, colour, dash in (
-            ("held-out rows", report.novelties, BLUE, "-"),
-            ("random strings", report.strange_novelties, ORANGE, (0, (5, 2))),
-        )
+        (cut(plain(name)), np.asarray(values, dtype=np.float64), colour, dash)
+        for (name, values, dash), colour in zip(given, cycle((BLUE, ORANGE, GREEN, INK)))
         if len(values)
     ]
     edges, is_logarithmic = _edges(np.concatenate([values for _, values, _, _ in groups]))

@@ -38,19 +38,23 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Strange:
-    """How well texts that mean nothing are told from held-out rows.
+    """How well rows of another kind are told from held-out rows.
 
     Attributes:
-        rows: Random strings that were asked.
+        name: What they are: random strings, or the file that they come from.
+        rows: That were asked.
         withheld: Share of them that the policies withhold, all policies together.
         novelty: Area under the ROC curve of the novelty score; 1 tells all apart, 0.5 none.
         probability: The same of 1 less the largest probability; null for a model without any.
+        novelties: float, sorted: their novelty scores; empty if there is no score.
     """
 
+    name: str
     rows: int
     withheld: float
     novelty: float | None
     probability: float | None
+    novelties: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ class Report:
         policies: Those of the deployment, all of them together, and others to compare them with.
         novelty: What the novelty score is made of; empty if there is none.
         novelties: Of held-out rows, as unseen rows would score.
-        strange_novelties: Of random strings; empty if the input is no text.
-        strange: Null if the input is no text.
+        strange: Rows of other kinds that were asked: random strings if the input is text alone, and
+            what the user gave.
         made_at: ISO 8601 time in UTC.
     """
 
@@ -105,6 +109,5 @@ class Report:
     policies: tuple[Kept, ...]
     novelty: str
     novelties: Sequence[float]
-    strange_novelties: Sequence[float]
-    strange: Strange | None
+    strange: tuple[Strange, ...]
     made_at: str

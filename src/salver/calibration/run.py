@@ -53,11 +53,13 @@ class Request:
         on: File of held-out rows.
         train: File of rows that the model was trained on; null fits novelty on the held-out ones.
         label: Column with the true class; null finds it.
+        against: Files of rows that are unlike those of training.
     """
 
     on: str
     train: str | None = None
     label: str | None = None
+    against: tuple[str, ...] = ()
 
 
 def run(
@@ -91,6 +93,7 @@ def run(
     target, deployment = _chosen(target, name, configuration)
     held_out = read(request.on, deployment)
     train = read(request.train, deployment) if request.train else None
+    others = {Path(path).stem: read(path, deployment).batch for path in request.against}
     resolved = _resolved(deployment)
     say(f"Loading {deployment.name} ...")
     model = _Model(deployment, resolved)
@@ -117,7 +120,7 @@ def run(
         training_rows=0 if known is None else len(known),
         label=label,
         made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        **judged(deployment, made, choice, model.answers_to),
+        **judged(deployment, made, choice, model.answers_to, others),
     )
     return report, _kept(deployment, resolved, made, report)
 

@@ -162,15 +162,16 @@ def _named(one: Kept) -> str:
 
 
 def novelties(report: Report) -> Cells | None:
-    """How the scores of held-out rows and of random strings are spread."""
-    given = (("held-out rows", report.novelties), ("random strings", report.strange_novelties))
-    rows = [[name, *_spread(values)] for name, values in given if len(values)]
+    """How the scores of held-out rows and of rows of other kinds are spread."""
+    given = [("held-out rows", report.novelties)]
+    given += [(one.name, one.novelties) for one in report.strange]
+    rows = [[plain(name), *_spread(values)] for name, values in given if len(values)]
     head = ["rows", "median", "95% below", "99% below", "largest", "above 1"]
     return Cells("novelty", head, rows) if rows else None
 
 
 def said_of_novelty(report: Report) -> list[str]:
-    """What the score is made of, and how well it tells random strings from rows."""
+    """What the score is made of, and how well it tells rows of other kinds from held-out ones."""
     said = (
         [
             f"The novelty score is made of {made_of(report)}; 1 is the 95% quantile of ordinary "
@@ -179,13 +180,17 @@ def said_of_novelty(report: Report) -> list[str]:
         if report.novelty
         else ["There is no novelty score: the model gives no ground for one."]
     )
-    if report.strange is None:
+    if not report.strange:
         return [
             *said,
             "Random strings were not asked, for the input is not of texts alone: how much of what is "
-            "meaningless would be withheld is not known.",
+            "meaningless would be withheld is not known. Give rows of other kinds with --against.",
         ]
-    return [*said, _strange(report, report.strange)]
+    told = [_strange(one) for one in report.strange]
+    has_areas = any(
+        one.novelty is not None or one.probability is not None for one in report.strange
+    )
+    return [*said, *told, *(["AUROC: 1 tells all apart, 0.5 none."] if has_areas else [])]
 
 
 def made_of(report: Report) -> str:
@@ -218,10 +223,11 @@ def conclusion(report: Report) -> str:
     )
 
 
-def _strange(report: Report, found: Strange) -> str:
+def _strange(found: Strange) -> str:
+    name = "random strings" if found.name == "random strings" else f"rows of {plain(found.name)}"
     areas = [
-        f"{percent(found.withheld, 1)} of {found.rows:,} random strings are withheld by the policies "
-        "of the deployment, all together."
+        f"{percent(found.withheld, 1)} of {found.rows:,} {name} are withheld by the policies of the "
+        "deployment, all together."
     ]
     if found.novelty is not None:
         areas.append(f"Novelty tells them from held-out rows with an AUROC of {found.novelty:.3f}")
@@ -234,7 +240,7 @@ def _strange(report: Report, found: Strange) -> str:
         )
     else:
         return areas[0]
-    return f"{' '.join(areas)}; 1 tells all apart, 0.5 none."
+    return f"{' '.join(areas)}."
 
 
 def _attempt(report: Report, one: Attempt) -> list[str]:

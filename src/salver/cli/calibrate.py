@@ -18,6 +18,13 @@ from salver.cli.shared import ALLOW_CODE, CONFIG, EXAMPLE, ORIGINAL, SETS, TARGE
     "--train",
     help="Rows that the model was trained on, for the novelty score.  [default: the rows of --on]",
 )
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="FILE",
+    help="Rows unlike those of training, such as junk or neighbouring fields: how well novelty tells "
+    "them from the rows of --on.",
+)
 @click.option("--deployment", help="Which one, when the service has several.")
 @click.option("--if-missing", is_flag=True, help="Do nothing if this model is calibrated already.")
 @CONFIG
@@ -29,6 +36,7 @@ def calibrate(  # noqa: PLR0913 - one for each option
     on: str,
     label: str | None,
     train: str | None,
+    against: tuple[str, ...],
     deployment: str | None,
     if_missing: bool,
     config: Path | None,
@@ -59,7 +67,7 @@ def calibrate(  # noqa: PLR0913 - one for each option
     from salver.session import Configuration
 
     configuration = Configuration(config, overrides(sets, allow_code, original))
-    request = Request(on, train, label)
+    request = Request(on, train, label, against)
     if if_missing and (known := in_force(target, deployment, configuration)):
         say(known)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,11 +107,15 @@ def report(**given: Any) -> Report:
         policies=(PRECISION, SETS, NOVELTY, TOGETHER, FIXED),
         novelty="layers",
         novelties=np.sort(0.62 * random.lognormal(0, 0.29, ROWS)).tolist(),
-        strange_novelties=np.sort(6 * random.lognormal(0, 0.5, 1000)).tolist(),
-        strange=Strange(1000, 0.973, 0.998, 0.712),
+        strange=(noise(np.sort(6 * random.lognormal(0, 0.5, 1000)).tolist()),),
         made_at="2026-01-02T03:04:05+00:00",
     )
     return replace(found, **given)
+
+
+def noise(novelties: Sequence[float]) -> Strange:
+    """Random strings, of which most are withheld."""
+    return Strange("random strings", 1000, 0.973, 0.998, 0.712, novelties)
 
 
 def without_labels() -> Report:
@@ -138,13 +143,13 @@ def without_probabilities() -> Report:
         label="tag",
         calibrator="",
         policies=(NOVELTY,),
-        strange=Strange(1000, 0.973, 0.998, None),
+        strange=(replace(noise([3.0]), probability=None),),
     )
 
 
 def without_texts() -> Report:
     """A model of a table, for which there is no random string."""
-    return report(novelty="table", strange=None, strange_novelties=())
+    return report(novelty="table", strange=())
 
 
 def unmended() -> Report:

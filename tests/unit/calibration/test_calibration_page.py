@@ -13,6 +13,7 @@ from calibration.calibration_reports import (
     ATTEMPTS,
     BROKEN,
     FIXED,
+    noise,
     report,
     unmended,
     without_labels,
@@ -82,7 +83,7 @@ def test_what_is_not_shown_is_not_explained() -> None:
         (without_texts(), PICTURES, "Random strings were not asked"),
         (without_labels(), PICTURES[2:], "The rows have no true classes (--label)"),
         (without_probabilities(), PICTURES[2:], "The model gives no probabilities"),
-        (replace(without_labels(), novelty="", novelties=(), strange_novelties=(), strange=None), [],
+        (replace(without_labels(), novelty="", novelties=(), strange=()), [],
          "There is no novelty score"),
     ],
 )  # fmt: skip
@@ -156,7 +157,7 @@ def test_novelty_of_any_reach_can_be_drawn(
     novelties_: list[float], strange: list[float], is_logarithmic: bool
 ) -> None:
     """On a logarithmic axis where it spans much."""
-    found = Page(html(report(novelties=novelties_, strange_novelties=strange)))
+    found = Page(html(report(novelties=novelties_, strange=(noise(strange),))))
     assert PICTURES == pictures_of(found)
     assert ("novelty (logarithmic)" in found.words) == is_logarithmic
 

@@ -11,6 +11,7 @@ from calibration.calibration_reports import (
     FIXED,
     NOVELTY,
     PRECISION,
+    noise,
     report,
     unmended,
     without_labels,
@@ -137,13 +138,14 @@ def test_a_policy_that_answers_nothing_has_no_precision() -> None:
 def test_novelty_is_told_for_rows_and_for_random_strings() -> None:
     """Quantiles of both, areas of both scores, and what is withheld."""
     values = [i / 100 for i in range(1, 101)]
-    found = text(report(novelties=values, strange_novelties=[1234.5, 5.0, 0.5, 1.5]))
+    found = text(report(novelties=values, strange=(noise([1234.5, 5.0, 0.5, 1.5]),)))
     assert "100 0.50 0.95 0.99 1.00 0%" == cells_of("held-out rows", found)
     assert "4 1.50 1,234 1,234 1,234 75.0%" == cells_of("random strings", found)
     said = flowing(found)
     assert "97.3% of 1,000 random strings are withheld by the policies of the deployment" in said
     assert (
-        "AUROC of 0.998, the largest probability with 0.712; 1 tells all apart, 0.5 none." in said
+        "AUROC of 0.998, the largest probability with 0.712. AUROC: 1 tells all apart, 0.5 none."
+        in said
     )
     assert "made of the model's hidden states" in said
 
@@ -151,16 +153,24 @@ def test_novelty_is_told_for_rows_and_for_random_strings() -> None:
 @pytest.mark.parametrize(
     ("strange", "said", "unsaid"),
     [
-        (Strange(9, 0.0, 0.9, None), "Novelty tells them", "the largest probability with"),
-        (Strange(9, 0.0, None, 0.7), "The largest probability tells them", "Novelty tells them"),
-        (Strange(9, 0.0, None, None), "0% of 9 random strings", "AUROC"),
+        (
+            Strange("junk", 9, 0.0, 0.9, None, ()),
+            "Novelty tells them",
+            "the largest probability with",
+        ),
+        (
+            Strange("junk", 9, 0.0, None, 0.7, ()),
+            "The largest probability tells them",
+            "Novelty tells them",
+        ),
+        (Strange("junk", 9, 0.0, None, None, ()), "0% of 9 rows of junk", "AUROC"),
     ],
 )
 def test_only_scores_that_there_are_tell_strings_apart(
     strange: Strange, said: str, unsaid: str
 ) -> None:
     """A model without probabilities has one score, another may have none."""
-    found = flowing(text(report(strange=strange)))
+    found = flowing(text(report(strange=(strange,))))
     assert said in found
     assert unsaid not in found
 
@@ -175,7 +185,7 @@ def test_only_scores_that_there_are_tell_strings_apart(
          ("Brier", "log loss", "the largest probability")),
         (without_texts(), "Random strings were not asked, for the input is not of texts alone",
          ("AUROC", "random strings 1,000")),
-        (report(novelty="", novelties=(), strange_novelties=(), strange=None),
+        (report(novelty="", novelties=(), strange=()),
          "There is no novelty score", ("median",)),
         (replace(without_labels(), policies=()), "No policy was judged: the deployment has none",
          ("answered   95%", "one part after")),
