@@ -34,7 +34,8 @@ evaluate: $(READY)  ## Evaluate the best run (on DATASET=path); ends with one JS
 
 optimize: $(READY)  ## Make the best run of the example faster, if its answers stay the same; some 4 minutes
 	$(BIN)/python -m madewithml.train --if-missing
-	$(BIN)/salver optimize madewithml.service:service --on '$(DATASETS)/holdout.csv' --calibrate-on '$(DATASETS)/train.csv'
+	$(CALIBRATE) --if-missing
+	$(BIN)/salver optimize madewithml.service:service --config $(PROMISES) --on '$(DATASETS)/holdout.csv' --calibrate-on '$(DATASETS)/train.csv'
 
 calibrate: $(READY)  ## Find out what the best run of the example knows, and limits that keep its promises
 	$(BIN)/python -m madewithml.train --if-missing

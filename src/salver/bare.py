@@ -68,6 +68,8 @@ def _call(
 def _scored(output: Any, model: Any, trust: Trust | None, batch: Batch) -> Scored:
     """The model's own output, and what was calibrated for it, spelled once more."""
     n = len(batch)
+    if isinstance(output, list | tuple):
+        output = {"prediction": output}
     if isinstance(output, np.ndarray):
         output = {"probabilities" if output.ndim == 2 else "prediction": output}
     hidden = dict(output).get("hidden_states")

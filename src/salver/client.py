@@ -92,7 +92,8 @@ class Client:
         """
         path = "/predict/" if deployment is None else f"/{quote(deployment)}/predict/"
         body = orjson.dumps(rows if isinstance(rows, Mapping) else list(rows))
-        query = f"?{urlencode({'details': ','.join(details)})}" if details else ""
+        named = [details] if isinstance(details, str) else details
+        query = f"?{urlencode({'details': ','.join(named)})}" if named else ""
         results: list[dict[str, Any]] = self._answer(f"{self._url}{path}{query}", body)["results"]
         return results[0] if isinstance(rows, Mapping) else results
 

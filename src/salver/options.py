@@ -82,7 +82,7 @@ _BOUNDS: dict[str, Bound] = {
     "original": _kind(bool, "true or false"),
     "details": (
         f"a list of {', '.join(map(repr, DETAILS))}",
-        lambda value: isinstance(value, tuple) and set(value) <= set(DETAILS),
+        lambda value: isinstance(value, tuple) and all(name in DETAILS for name in value),
     ),
     "examples": _kind(tuple, "a list of rows"),
     "host": _kind(str, "an address"),
@@ -286,6 +286,8 @@ def _replace(settings: Settings, changes: Mapping[str, Any], where: str) -> Sett
         if name not in known:
             raise UnknownOption(name, value, known, where)
     tuples = {k: tuple(v) for k, v in changes.items() if k in _TUPLES and isinstance(v, list)}
+    if "all" in tuples.get("details", ()):
+        tuples["details"] = DETAILS
     return dataclasses.replace(settings, **{**changes, **tuples})
 
 

@@ -41,8 +41,8 @@ class Trust(Protocol):
         """Rows that promises are made on."""
         ...
 
-    def confidence(self, probabilities: Array) -> Array:
-        """Calibrated probability of the likeliest class; (n, k) to (n,)."""
+    def confidence(self, probabilities: Array) -> Array | None:
+        """Calibrated probability of the likeliest class, (n, k) to (n,); null if there is none."""
         ...
 
     def novelty(self, batch: Batch, hidden_states: Array | None) -> Array | None:
@@ -181,7 +181,7 @@ class Pipeline:
         n: int,
     ) -> Outcomes:
         columns: dict[str, Sequence[Any]] = dict(scored.columns)
-        if scored.reasons:
+        if len(scored.reasons):
             known["abstained"] = scored.reasons
         for name in self._details:
             nothing = [self._version if name == "version" else None] * n
@@ -199,8 +199,9 @@ class Pipeline:
         if after is scored:
             return scored
         sizes = [len(column) for column in after.columns.values()]
-        if any(size != n for size in [*sizes, len(after.abstained)]):
+        if any(size != n for size in [*sizes, len(after.abstained), len(after.reasons) or n]):
             raise BadModelOutput(f"{name} did not return one entry per row.")
+        after = replace(after, reasons=_reasons(after, name))
         columns = {
             column: values
             if values is scored.columns.get(column)
@@ -232,6 +233,21 @@ class Pipeline:
         failure = failure_of(error)
         self._log(failure.detail or failure.message)
         return failure
+
+
+def _reasons(scored: Scored, name: str) -> list[str | None]:
+    """Why rows were withheld; the name of the policy where it does not say.
+
+    Raises:
+        BadModelOutput: If a reason is no text.
+    """
+    given = list(scored.reasons) or [None] * len(scored.abstained)
+    if any(reason is not None and type(reason) is not str for reason in given):
+        raise BadModelOutput(f"{name} gave a reason that is neither a text nor null.")
+    return [
+        name if withheld and reason is None else reason
+        for withheld, reason in zip(scored.abstained.tolist(), given, strict=True)
+    ]
 
 
 def _class_names(model: Any) -> tuple[Any, ...]:

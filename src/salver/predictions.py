@@ -15,6 +15,7 @@ from salver.engine.local import LocalEngine
 from salver.errors import ConfigError, UnknownOption
 from salver.offline.job import JobOptions, Progress, begun_batch_size, run_job
 from salver.offline.results import batches
+from salver.policies import described
 from salver.types import Outcome, Row
 
 WaitFor = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -100,7 +101,7 @@ async def run_files(
         max_batch_size=size,
         version=engine.version(name),
         plan={
-            "policies": [repr(policy) for policy in deployment.policies],
+            "policies": [described(policy) for policy in deployment.policies],
             "batch_format": deployment.options.batch_format,
         },
         input=input,

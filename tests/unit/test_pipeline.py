@@ -551,3 +551,27 @@ def test_details_survive_a_bad_neighbour():
     known = Outcomes(1, {"prediction": ["a"]}, details={"confidence": [0.5]})
     both = joined(known, Outcomes(1, {"prediction": ["b"]}))
     assert [o.details for o in both] == [{"confidence": 0.5}, {"confidence": None}]
+
+
+class Withholds:
+    """A policy of one's own that withholds all rows, and gives these reasons."""
+
+    needs_probabilities = False
+
+    def __init__(self, reasons):
+        self.reasons = reasons
+
+    def __call__(self, scored):
+        n = len(scored.abstained)
+        return replace(scored, abstained=np.ones(n, dtype=bool), reasons=self.reasons[:n])
+
+
+def test_reasons_are_texts_for_each_row():
+    """Without any, the policy's name is the reason; others make its output unusable."""
+    known = Pipeline(Inner(), [Withholds(())]).run(texts("x", "y"))
+    assert [o.details for o in known] == [{"abstained": "Withholds"}] * 2
+    for reasons in ([7, 7], np.array([1.0, 2.0])):
+        outcome = Pipeline(Inner(), [Withholds(reasons)]).run(texts("x", "y"))[1]
+        assert outcome.failure.code == "bad_model_output"
+    short = Pipeline(Inner(), [Withholds(["only one"])]).run(texts("x", "y"))
+    assert [o.details["abstained"] for o in short] == ["only one", "only one"]  # asked one by one

@@ -5,6 +5,7 @@ It does not know which model said what it is given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +66,18 @@ class Rows:
         labels = [names.get(one, -1) for one in truth]
         return Rows(rows.batch, answered.scored, answered.hidden, np.array(right), np.array(labels))
 
+    def labelled(self, labels: Sequence[str]) -> Rows:
+        """Those whose label is known.
+
+        Args:
+            labels: Of the rows; empty where there is none.
+        """
+        known = np.array([bool(label) for label in labels])
+        held_out = HeldOut(self.scored, self.right, self.labels).take(known)
+        batch = self.batch.take(np.flatnonzero(known).tolist())
+        hidden = None if self.hidden is None else self.hidden[known]
+        return Rows(batch, held_out.scored, hidden, held_out.right, held_out.labels)
+
 
 def fitted(rows: Rows, train: Rows | None) -> tuple[Fitted, Choice | None]:
     """What is stored, and how its calibrator was chosen (null without labels or probabilities).
@@ -94,7 +107,7 @@ def _calibrated(rows: Rows) -> tuple[Calibrator | None, Array | None, Choice | N
     from salver.trust.calibrators import Identity
 
     given = rows.scored.probabilities
-    if given is None or not rows.scored.classes:
+    if given is None or not rows.scored.classes or others_answered(rows.scored):
         return None, None, None
     if rows.labels is None:
         return Identity(), confidence(given, Identity()), None
@@ -106,8 +119,23 @@ def _calibrated(rows: Rows) -> tuple[Calibrator | None, Array | None, Choice | N
     return choice.calibrator, sure, choice
 
 
-def _novelty(rows: Rows, train: Rows | None) -> tuple[Novelty, Array]:
+def others_answered(scored: Scored) -> int:
+    """Rows that the model does not answer with its likeliest class: nothing says how sure it is."""
+    assert scored.probabilities is not None
+    own = scored.columns.get("prediction", ())
+    best = scored.probabilities.argmax(axis=1).tolist()
+    return sum(scored.classes[i] != p for i, p in zip(best, own, strict=False))
+
+
+def _novelty(rows: Rows, train: Rows | None) -> tuple[Novelty | None, Array | None]:
     """The score, and what held-out rows score as rows would that it was not fitted on."""
+    try:
+        return _scored(rows, train)
+    except ConfigError:  # of columns that say nothing of it; confidence is none the worse
+        return None, None
+
+
+def _scored(rows: Rows, train: Rows | None) -> tuple[Novelty, Array]:
     if rows.hidden is not None:
         return fit_layers(None if train is None else train.hidden, rows.hidden)
     if all(field.dtype == "string" for field in rows.batch.fields):

@@ -57,9 +57,7 @@ def heard(pipeline: Pipeline, batch: Batch, size: int, lengths: Lengths, tell: P
         done += len(group)
         tell(done, len(batch))
     if not found:
-        raise ConfigError(
-            "The model fails at every held-out row, so there is nothing to calibrate."
-        )
+        raise ConfigError("The model fails at every row, so there is nothing to calibrate.")
     return _together(sorted(found, key=lambda row: row.position))
 
 
@@ -82,7 +80,7 @@ def _asked(pipeline: Pipeline, batch: Batch, group: Sequence[int]) -> list[_Row]
     return [
         _Row(position, scored, at, None if hidden is None else hidden[at])
         for at, position in enumerate(group)
-        if at not in failures
+        if at not in failures and (hidden is None or np.isfinite(hidden[at]).all())
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from salver.bounds import clopper_pearson
-from salver.calibration.fitting import Rows
+from salver.calibration.fitting import Rows, others_answered
 from salver.calibration.results import Kept, Strange
 from salver.definition import Deployment
 from salver.errors import ConfigError
@@ -54,7 +54,7 @@ def judged(
     found: dict[str, Any] = {
         "rows": len(held_out),
         "calibrator": "" if made.calibrator is None else made.calibrator.name,
-        "note": "" if choice is None else choice.note,
+        "note": _unsure(scored) if choice is None else choice.note,
         "attempts": () if choice is None else choice.attempts,
         "before": None,
         "after": None,
@@ -81,8 +81,28 @@ def judged(
         }
     noise = noise_for(deployment)
     asked = {**({} if noise is None else {"random strings": noise}), **others}
-    strange = [_strange(name, deployment, made, answers_to(one)) for name, one in asked.items()]
+    strange = []
+    for name, one in asked.items():
+        try:
+            rows = answers_to(one)
+        except ConfigError:  # it refuses all of them, so that nothing is to be told apart
+            found["note"] = f"{found['note']} The model fails at all {len(one):,} {name}.".strip()
+        else:
+            strange.append(_strange(name, deployment, made, rows))
     return {**found, "strange": tuple(strange)}
+
+
+def _unsure(scored: Scored) -> str:
+    """Why there is no confidence, where probabilities are known."""
+    if scored.probabilities is None or not scored.classes:
+        return ""
+    others = others_answered(scored)
+    return (
+        f"On {others:,} rows the model does not answer its likeliest class, so that no probability "
+        "says how sure it is of its answers: there is no confidence."
+        if others
+        else ""
+    )
 
 
 def policies_on(policies: Sequence[Policy], held_out: HeldOut) -> tuple[Kept, ...]:

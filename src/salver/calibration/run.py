@@ -11,6 +11,7 @@ import datetime as dt
 import importlib.util
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from salver.calibration.hearing import Heard, Progress, heard
 from salver.calibration.judging import judged
 from salver.calibration.results import Report
 from salver.definition import Deployment
-from salver.engine.calibrations import choice_for, digests_of, model_version
+from salver.engine.calibrations import choice_for, digests_of, model_version, readable
 from salver.engine.loading import Resolved, allowed_code, instantiate, tokenizer_file
 from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.engine.resolution import resolve_all
@@ -93,7 +94,12 @@ def run(
     target, deployment = _chosen(target, name, configuration)
     held_out = read(request.on, deployment)
     train = read(request.train, deployment) if request.train else None
-    others = {Path(path).stem: read(path, deployment).batch for path in request.against}
+    stems = Counter(Path(path).stem for path in request.against)
+    others = {
+        Path(path).stem if stems[Path(path).stem] == 1 else path: read(path, deployment).batch
+        for path in request.against
+    }
+    held_out = _once(held_out, train, say)
     resolved = _resolved(deployment)
     say(f"Loading {deployment.name} ...")
     model = _Model(deployment, resolved)
@@ -103,6 +109,9 @@ def run(
         held_out, request.label, request.on, deployment, tuple(map(str, answered.scored.classes))
     )
     rows = Rows.of(held_out, answered, label)
+    if label and (unknown := sum(not one for one in held_out.labels(label))):
+        say(f"{unknown:,} rows have no {label}, and are left out.")
+        rows = rows.labelled(held_out.take(answered.rows.tolist()).labels(label))
     known = None
     if train is not None:
         say(f"Asking it {len(train.given):,} rows of training ...")
@@ -138,8 +147,24 @@ def in_force(target: str, name: str | None, configuration: Configuration) -> str
     """
     _, deployment = _chosen(target, name, configuration)
     choice = choice_for(deployment, _resolved(deployment))
-    is_there = choice is not None and CheckpointCache(cache_dir()).path_of(choice.digest).is_dir()
+    is_there = choice is not None and readable(choice) is not None
     return f"{deployment.name}: {choice.note} at {choice.made_at}" if choice and is_there else ""
+
+
+def _once(held_out: Labelled, train: Labelled | None, say: Say) -> Labelled:
+    """The rows that are in no other place: one that was trained on is ordinary beyond all others."""
+    seen = set() if train is None else set(map(repr, train.batch.rows))
+    kept = []
+    for i, row in enumerate(map(repr, held_out.batch.rows)):
+        if row not in seen:
+            kept.append(i)
+        seen.add(row)
+    if len(kept) < len(held_out.given):
+        say(
+            f"{len(held_out.given) - len(kept):,} rows of --on are there twice, or in --train, and "
+            "are left out."
+        )
+    return held_out.take(kept)
 
 
 def _chosen(target: str, name: str | None, configuration: Configuration) -> tuple[str, Deployment]:

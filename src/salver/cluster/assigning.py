@@ -40,9 +40,9 @@ def assignment_of(
     ]
     # Variants and calibrations are files of this machine, so they are for a cluster on it.
     found, used = with_variants(in_force, resolved)
-    found, _ = with_calibrations(in_force, found)
+    found, notes = with_calibrations(in_force, found)
     optimized = {name: asdict(one) for name, one in used.items()}
-    return replace(assignment, resolved=found, optimized=optimized)
+    return replace(assignment, resolved=found, optimized=optimized, notes=tuple(notes))
 
 
 def announced(
@@ -60,4 +60,6 @@ def announced(
     assignment = assignment_of(service, target, overrides, cluster)
     for name, used in assignment.used.items():
         say(used.described(name))
+    for note in assignment.notes:
+        say(note)
     return assignment

@@ -33,6 +33,7 @@ from salver.offline.rows import Chunk, Cursor, chunks
 from salver.offline.sources import find
 from salver.offline.text_readers import BLOCK_ROWS
 from salver.options import DeploymentOptions
+from salver.policies import described
 from salver.service import Service
 from salver.types import Batch, Outcomes
 
@@ -210,7 +211,7 @@ def run_files(
     if options.resume and deployment.options.max_batch_size is None:
         size = begun_batch_size(output) or size  # floats depend on batch mates
     plan = {
-        "policies": [repr(policy) for policy in deployment.policies],
+        "policies": [described(policy) for policy in deployment.policies],
         "batch_format": deployment.options.batch_format,
     }
     opening = begun(

@@ -16,6 +16,7 @@ from typing import Any
 from salver.definition import Deployment
 from salver.engine.calibrations import with_calibrations
 from salver.engine.capabilities import NOT_OF_FUNCTIONS
+from salver.engine.loading import ATTACHED
 from salver.engine.local import LocalEngine
 from salver.engine.resolution import on_this_machine
 from salver.engine.targets import load_service
@@ -48,6 +49,7 @@ class Assignment:
         server: Options of the HTTP face given outside the code.
         sys_path: Where modules are found on the machine that made this.
         optimized: What was found of variants, see `Used`, by deployment.
+        notes: What else a start tells people.
     """
 
     target: str
@@ -56,6 +58,7 @@ class Assignment:
     server: Mapping[str, Any] = field(default_factory=dict)
     sys_path: tuple[str, ...] = ()
     optimized: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def used(self) -> dict[str, Used]:
@@ -69,7 +72,8 @@ class Assignment:
     @staticmethod
     def from_json(given: Mapping[str, Any]) -> Assignment:
         """The inverse of `as_json`."""
-        return Assignment(**{**given, "sys_path": tuple(given.get("sys_path", ()))})
+        tuples = {name: tuple(given.get(name, ())) for name in ("sys_path", "notes")}
+        return Assignment(**{**given, **tuples})
 
     def service(self) -> Service:
         """Imports the service.
@@ -155,6 +159,17 @@ class ClusterReplica:
         deployments = service.deployments.values()
         resolved = await on_this_machine(deployments, self._assignment.resolved)
         in_force = [one.with_options(self._assignment.options_of(one)) for one in deployments]
+        if self.user_config != self._assignment.options_of(self._deployment).user_config:
+            # What was made for the model as it was assigned is not of this one.
+            own = resolved.get(self.name, {})
+            resolved[self.name] = {p: one for p, one in own.items() if p not in ATTACHED}
+            changed = {"user_config": self.user_config}
+            in_force = [
+                one.with_options(one.options.replace(changed, one.name))
+                if one.name == self.name
+                else one
+                for one in in_force
+            ]
         engine = LocalEngine(
             service,
             self._assignment.target,

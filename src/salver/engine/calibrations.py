@@ -6,14 +6,14 @@ It does not know how a calibration was fitted, nor what is done with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from salver.definition import Deployment
 from salver.engine.loading import CALIBRATION, Resolved, version_of
-from salver.errors import ConfigError
+from salver.errors import CheckpointError, ConfigError
 from salver.models import choices
 from salver.models.cache import CheckpointCache
+from salver.models.checkpoint import Checkpoint
 from salver.models.choices import Choice
 from salver.models.variants import PLACE as VARIANT
 from salver.policies import Promise, kept
@@ -36,7 +36,6 @@ def with_calibrations(
     Raises:
         ConfigError: If a policy promises something that the held-out rows do not allow, or if there
             are none.
-        CheckpointError: If a calibration cannot be read.
     """
     found, notes = dict(resolved), []
     for deployment in deployments:
@@ -44,26 +43,36 @@ def with_calibrations(
         if own and CALIBRATION in own:
             continue  # another machine has found it
         choice = choice_for(deployment, own) if own else None
-        path = None if choice is None else CheckpointCache(cache_dir()).path_of(choice.digest)
-        if choice is not None and path is not None and not path.is_dir():
+        fitted = None if choice is None else readable(choice)
+        if choice is not None and fitted is None:
             notes.append(
-                f"{deployment.name}: the cache has lost its calibration: run salver calibrate again"
+                f"{deployment.name}: the cache has lost its calibration, or it cannot be read: run "
+                "salver calibrate again"
             )
-            path = None
-        _refuse_what_cannot_be_kept(deployment, path)
-        if own is None or choice is None or path is None:
+        _refuse_what_cannot_be_kept(deployment, fitted)
+        if own is None or choice is None or fitted is None:
             continue
+        path = CheckpointCache(cache_dir()).path_of(choice.digest)
         one = {"path": str(path), "digest": choice.digest, "source": f"calibration {choice.name}"}
         found[deployment.name] = {**own, CALIBRATION: one}
         notes.append(f"{deployment.name}: {choice.note}")
     return found, notes
 
 
-def _refuse_what_cannot_be_kept(deployment: Deployment, calibration: Path | None) -> None:
+def readable(choice: Choice) -> Fitted | None:
+    """What a choice stands for; null if the cache has lost it, or it is damaged or too old."""
+    path = CheckpointCache(cache_dir()).path_of(choice.digest)
+    try:
+        return Fitted.load(Checkpoint.open(path, choice.digest).path)
+    except CheckpointError:
+        return None
+
+
+def _refuse_what_cannot_be_kept(deployment: Deployment, calibration: Fitted | None) -> None:
     """Each replica looks too, but would say it in a traceback."""
     if not any(isinstance(policy, Promise) for policy in deployment.policies):
         return
-    held_out = None if calibration is None else Fitted.load(calibration).held_out
+    held_out = None if calibration is None else calibration.held_out
     try:
         kept(deployment.policies, held_out)
     except ConfigError as error:

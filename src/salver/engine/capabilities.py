@@ -13,7 +13,11 @@ from salver.errors import ConfigError, UnsupportedOption
 from salver.options import DEPLOYMENT_OPTIONS, RAY_HINTS, DeploymentOptions
 from salver.policies import as_policies
 
-NOT_OF_FUNCTIONS = ("policy", "examples")  # refused where a function's definition has them
+NOT_OF_FUNCTIONS = (
+    "policy",
+    "details",
+    "examples",
+)  # refused where a function's definition has them
 
 _DEFAULTS = DeploymentOptions()
 # Options that mean nothing to a composed function.
@@ -60,10 +64,10 @@ def check_rules(deployment: Deployment) -> None:
     """
     name, options = deployment.name, deployment.options
     if deployment.is_composed:
-        if options.policy is not None or options.examples:
+        if options.policy is not None or options.examples or options.details:
             raise UnsupportedOption(
-                f"{name} is a composed function: write its rule in the function; policy and "
-                "examples are for models."
+                f"{name} is a composed function: write its rule in the function; policy, details "
+                "and examples are for models."
             )
         return
     try:  # here, and not in the child, where the answer would be a traceback

@@ -25,6 +25,7 @@ from salver.models.reference import CheckpointReference
 from salver.models.served import ServedModel
 from salver.models.variants import GOLDEN, PLACE, install
 from salver.pipeline import Pipeline, Trust
+from salver.policies import described
 from salver.types import Batch, Row
 
 TOKENIZER = "tokenizer.json"
@@ -75,20 +76,20 @@ def version_of(deployment: Deployment, resolved: Resolved, *, with_policies: boo
         place: resolved[place]["digest"] if place in resolved else _stable(argument)
         for place, argument in places.items()
     }
-    described = {
+    whole = {
         "target": f"{target.__module__}:{target.__qualname__}",
         "source": hashlib.sha256(source).hexdigest(),
         "arguments": arguments,
-        "policies": [repr(p) for p in deployment.policies] if with_policies else [],
+        "policies": [described(p) for p in deployment.policies] if with_policies else [],
         "batch_format": deployment.options.batch_format,
     }
     if PLACE in resolved:
-        described["variant"] = resolved[PLACE]["digest"]
+        whole["variant"] = resolved[PLACE]["digest"]
     if CALIBRATION in resolved:
-        described["calibration"] = resolved[CALIBRATION]["digest"]
+        whole["calibration"] = resolved[CALIBRATION]["digest"]
     if deployment.options.user_config is not None:
-        described["user_config"] = _stable(deployment.options.user_config)
-    text = json.dumps(described, sort_keys=True)
+        whole["user_config"] = _stable(deployment.options.user_config)
+    text = json.dumps(whole, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

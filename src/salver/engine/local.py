@@ -369,7 +369,8 @@ class LocalEngine:
         if deployment.is_composed:
             parts = {part.name for part in deployment.parts}
             ready = all(self._is_ready(self._pools[p]) for p in parts if p in self._pools)
-            return {"ready": ready, "parts": sorted(parts)}
+            version = self.version(name) if ready else None
+            return {"ready": ready, "parts": sorted(parts), "version": version}
         pool = self._pools[name]
         return {
             "ready": self._is_ready(pool),

@@ -35,8 +35,8 @@ class Labelled:
         return Labelled(self.batch.take(chosen), [self.given[i] for i in chosen])
 
     def labels(self, column: str) -> tuple[str, ...]:
-        """The texts of one column."""
-        return tuple(str(row.get(column)) for row in self.given)
+        """The texts of one column; empty where there is none."""
+        return tuple(_text(row.get(column)) for row in self.given)
 
 
 def read(path: str, deployment: Deployment) -> Labelled:
@@ -67,8 +67,16 @@ def label_column(rows: Labelled, names: Collection[str], classes: Collection[str
         classes: Of the model.
     """
     extra = [name for name in rows.given[0] if name not in names]
-    found = [name for name in extra if set(rows.labels(name)) <= set(classes)]
+    texts = {name: set(rows.labels(name)) - {""} for name in extra}
+    found = [name for name in extra if texts[name] and texts[name] <= set(classes)]
     return found[0] if len(found) == 1 else ""
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    # What were whole numbers, with some missing, is read as floats.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def chosen_label(

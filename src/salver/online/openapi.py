@@ -19,6 +19,7 @@ from salver.online.components import Components
 from salver.online.inference import infer
 from salver.online.user_app import UserApp
 from salver.options import DETAILS, ServerSettings
+from salver.outputs import plain
 from salver.service import Service
 
 Json = dict[str, Any]
@@ -222,7 +223,8 @@ def _result_schema(one: Deployment, examples: list[Json]) -> Json:
         }
     schema = infer(outputs)
     # What a policy may answer instead is known, also when no example shows it.
-    instead = [p.otherwise for p in one.policies if hasattr(p, "otherwise")]
+    given = [p.otherwise for p in one.policies if hasattr(p, "otherwise")]
+    instead = [plain(value, "prediction", 0, {}) for value in given]
     if instead and "prediction" in schema["properties"]:
         seen = [output["prediction"] for output in outputs if "prediction" in output]
         schema["properties"]["prediction"] = infer([*seen, *instead])

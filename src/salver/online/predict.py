@@ -102,7 +102,7 @@ class PredictRoute:
         try:
             body = _results(outcomes, details)
         except TypeError:  # orjson's error for what JSON cannot hold; only those rows fail
-            outcomes = [_writable(outcome) for outcome in outcomes]
+            outcomes = [_writable(outcome, details) for outcome in outcomes]
             body = _results(outcomes, details)
         failed = self._rows.add(outcomes)
         if failed and failed == len(outcomes):
@@ -209,14 +209,14 @@ def asked_details(query: bytes) -> tuple[str, ...]:
         return ()
     given = parse_qs(query.decode("latin-1")).get("details", [])
     names = tuple(dict.fromkeys(name for text in given for name in text.split(",") if name))
-    if names == ("all",):
+    if "all" in names:
         return DETAILS
     for name in names:
         if name not in DETAILS:
             known = nearest(name, DETAILS)
             raise InvalidInput(
                 f"details={name[:100]!r} was asked for in the URL, and there is no such. {known}",
-                [{"path": ["details"], "message": "no such detail"}],
+                [{"path": ["details"], "message": "no such detail", "type": "unknown_detail"}],
             )
     return names
 
@@ -285,9 +285,9 @@ def _all_failed(outcomes: Sequence[Outcome], request_id: str) -> bytes:
     return orjson.dumps({"error": error, "results": [o.as_json() for o in outcomes]})
 
 
-def _writable(outcome: Outcome) -> Outcome:
+def _writable(outcome: Outcome, details: Sequence[str]) -> Outcome:
     try:
-        orjson.dumps(outcome.as_json())
+        orjson.dumps(outcome.as_json(details))
     except TypeError:
         return Outcome(None, _UNWRITABLE)
     return outcome

@@ -7,7 +7,7 @@ are. Policies import no clock, thread, socket or logger and do not know where a 
 
 from salver.policies.promises import ConformalSet, Coverage, Novelty, Precision
 from salver.policies.reading import POLICIES, as_policies
-from salver.policies.scored import HeldOut, Policy, Promise, Scored, kept
+from salver.policies.scored import HeldOut, Policy, Promise, Scored, described, kept
 from salver.policies.threshold import Threshold
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "Scored",
     "Threshold",
     "as_policies",
+    "described",
     "kept",
 ]

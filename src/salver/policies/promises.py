@@ -7,6 +7,7 @@ the held-out ones, and holds with the stated confidence over which rows were hel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+ROUNDING = 1e-6  # by which runtimes and batches move a score; a limit may lie on that of a row
 _BEYOND = 2.0  # what no 1 - probability reaches
 USES = ("confidence", "probability")
 
@@ -42,7 +44,8 @@ class Precision(_Stated):
     Args:
         precision: Least share of right ones among the answers that are given, between 0 and 1.
         otherwise: The prediction of all other rows; null by default.
-        per_class: Whether the promise is one for each class that is answered, not for all together.
+        per_class: Whether the promise is one for each class that is answered, not for all together;
+            one that no held-out row was answered with is withheld.
         confidence: Of the promise itself: probability, over the choice of held-out rows, that it is
             kept.
         uses: "confidence" (calibrated) or "probability" (the model's own).
@@ -60,6 +63,8 @@ class Precision(_Stated):
         _check_share("Precision.precision", self.precision)
         _check_share("Precision.confidence", self.confidence)
         _check_uses("Precision.uses", self.uses)
+        if not isinstance(self.per_class, bool):
+            raise InvalidOption("Precision.per_class", self.per_class, "true or false")
 
     def kept_on(self, held_out: HeldOut) -> Above:
         """See `Promise`."""
@@ -71,9 +76,12 @@ class Precision(_Stated):
             limit = bounds.precision_threshold(scores, right, self.precision, self.confidence)
             return Above("Precision", self.uses, limit.threshold, self.otherwise)
         best = _best(held_out.scored)
+        _refuse_other_predictions(self, held_out.scored, best)
         limits = {}
         for position, name in enumerate(held_out.scored.classes):
             mine = best == position
+            if not mine.any():
+                continue  # of a class that was never answered nothing is known, so none is
             try:
                 found = bounds.precision_threshold(
                     scores[mine], right[mine], self.precision, self.confidence
@@ -81,7 +89,7 @@ class Precision(_Stated):
             except ConfigError as error:
                 raise type(error)(f"Of the class {name!r}: {error.message}") from error
             limits[position] = found.threshold
-        return Above("Precision", self.uses, 1.0, self.otherwise, limits)
+        return Above("Precision", self.uses, math.inf, self.otherwise, limits)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -154,7 +162,7 @@ class ConformalSet(_Stated):
                 f"{self!r} cannot be kept: more than {1 - self.coverage:.0%} of the held-out rows "
                 "have a label that the model does not know."
             )
-        return Sets(1 - limit)
+        return Sets(limit)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -216,7 +224,7 @@ class Above:
         if self.limits:
             limits = np.array([self.limits.get(i, self.limit) for i in _best(scored).tolist()])
         return scored.withheld(
-            scores < limits,
+            scores < limits - ROUNDING,
             self.otherwise,
             lambda i: f"{self.name}: {self.uses} {scores[i]:.3f} is below {limits[i]:.3f}",
         )
@@ -236,7 +244,7 @@ class Beyond:
         novelty = scored.novelty
         assert novelty is not None  # what the limit was found with gives it for each row
         return scored.withheld(
-            novelty > self.limit,
+            novelty > self.limit + ROUNDING * max(1.0, abs(self.limit)),
             self.otherwise,
             lambda i: f"Novelty: {novelty[i]:.2f} is above {self.limit:.2f}",
         )
@@ -244,7 +252,7 @@ class Beyond:
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Adds the labels whose probability reaches a limit, the likeliest first."""
+    """Adds the labels whose 1 - probability is within a limit, the likeliest first."""
 
     limit: float
 
@@ -257,7 +265,8 @@ class Sets:
         given = scored.probabilities
         assert given is not None
         order = np.argsort(-given, axis=1, kind="stable")
-        sizes = np.maximum((given >= self.limit).sum(axis=1), 1)
+        # As the limit was found, for 1 - (1 - p) is not always p.
+        sizes = np.maximum((1 - given <= self.limit + ROUNDING).sum(axis=1), 1)
         sets = [
             [scored.classes[i] for i in row[:size]]
             for row, size in zip(order.tolist(), sizes.tolist(), strict=True)
@@ -284,13 +293,25 @@ def _right(policy: Any, held_out: HeldOut) -> Array:
     return held_out.right
 
 
+def _refuse_other_predictions(policy: Any, scored: Scored, best: Array) -> None:
+    own = scored.columns.get("prediction")
+    if own is not None and any(scored.classes[i] != p for i, p in zip(best, own, strict=True)):
+        raise ConfigError(
+            f"{policy!r} is about each class that is answered, and this model does not always "
+            "answer its likeliest class. Leave per_class out."
+        )
+
+
 def _scores(policy: Any, scored: Scored, uses: str) -> Array:
     assert scored.probabilities is not None
     if uses == "probability":
         found: Array = scored.probabilities.max(axis=1, initial=0.0)
         return found
     if scored.confidence is None:
-        raise ConfigError(f"{policy!r} uses a calibrated confidence, and there is none.")
+        raise ConfigError(
+            f"{policy!r} uses a calibrated confidence, and this model has none; uses='probability' "
+            "takes its largest probability."
+        )
     return scored.confidence
 
 

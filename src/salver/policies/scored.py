@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from salver.errors import ConfigError
+from salver.errors import ConfigError, last_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +149,8 @@ def kept(policies: Sequence[Policy], held_out: HeldOut | None) -> tuple[Policy, 
         ConfigError: If one promises something, and that cannot be kept or said.
     """
     found: list[Policy] = []
-    for policy in policies:
+    promises = [i for i, policy in enumerate(policies) if isinstance(policy, Promise)]
+    for i, policy in enumerate(policies):
         rule = policy
         if isinstance(policy, Promise):
             if held_out is None:
@@ -159,6 +160,43 @@ def kept(policies: Sequence[Policy], held_out: HeldOut | None) -> tuple[Policy, 
                 )
             rule = policy.kept_on(held_out)
         found.append(rule)
-        if held_out is not None:
-            held_out = held_out.take(~rule(held_out.scored).abstained)
+        if held_out is not None and i < max(promises, default=0):
+            held_out = _passed(rule, held_out)
     return tuple(found)
+
+
+def _passed(rule: Policy, held_out: HeldOut) -> HeldOut:
+    """The rows that a rule lets pass.
+
+    Raises:
+        ConfigError: If it cannot be asked held-out rows, or gives other predictions.
+    """
+    before, name = held_out.scored.columns.get("prediction"), type(rule).__name__
+    try:
+        after = rule(held_out.scored)
+        passed = ~after.abstained
+        said = after.columns.get("prediction")
+        is_same = said == before or all(
+            a == b for a, b, p in zip(said or (), before or (), passed.tolist(), strict=True) if p
+        )
+    except Exception as error:  # of a policy of the user's own
+        raise ConfigError(
+            f"{name} stands before a promise, and fails on held-out rows, of which only the "
+            f"prediction and the probabilities are known ({last_line(error)}). Put it last."
+        ) from error
+    if not is_same:
+        raise ConfigError(
+            f"{name} stands before a promise, and gives other predictions than the model, so that "
+            "nobody knows which of them are right. Put it last."
+        )
+    return held_out.take(passed)
+
+
+def described(policy: Policy) -> str:
+    """What a policy is, the same in every process: a plain object's repr is where it lies."""
+    kind = type(policy)
+    if kind.__repr__ is not object.__repr__:
+        return repr(policy)
+    return (
+        f"{kind.__module__}:{kind.__qualname__} {sorted(getattr(policy, '__dict__', {}).items())}"
+    )

@@ -41,10 +41,9 @@ class Fitted:
     score: Novelty | None
     held_out: HeldOut
 
-    def confidence(self, probabilities: Array) -> Array:
+    def confidence(self, probabilities: Array) -> Array | None:
         """See `salver.pipeline.Trust`."""
-        assert self.calibrator is not None  # a model gives probabilities, or it does not
-        return confidence(probabilities, self.calibrator)
+        return None if self.calibrator is None else confidence(probabilities, self.calibrator)
 
     def novelty(self, batch: Batch, hidden_states: Array | None) -> Array | None:
         """See `salver.pipeline.Trust`."""

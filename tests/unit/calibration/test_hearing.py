@@ -51,5 +51,5 @@ def test_rows_come_back_in_their_order_without_those_that_fail() -> None:
 def test_a_model_that_answers_nothing_is_an_error() -> None:
     """There is nothing to calibrate."""
     batch = Batch(FIELDS, [("broken",), ("nan",)])
-    with pytest.raises(ConfigError, match="fails at every held-out row"):
+    with pytest.raises(ConfigError, match="fails at every row"):
         heard(Pipeline(Model()), batch, 4, Characters(), lambda *_: None)

@@ -12,7 +12,7 @@ import pytest
 from policies.held_out import held_out
 from salver.bounds import NotKept, binomial_cdf
 from salver.errors import ConfigError, InvalidOption
-from salver.policies import ConformalSet, Coverage, HeldOut, Novelty, Precision, Promise
+from salver.policies import ConformalSet, Coverage, HeldOut, Novelty, Precision, Promise, Scored
 
 FRESH = held_out(20_000, seed=1)
 assert FRESH.right is not None
@@ -159,3 +159,45 @@ def test_what_a_promise_uses_is_checked() -> None:
     """A confidence or a probability."""
     with pytest.raises(InvalidOption, match="uses"):
         Precision(0.9, uses="margin")
+
+
+def test_tied_probabilities_are_in_the_set_as_promised() -> None:
+    """Trees give few different numbers, and 1 - (1 - 0.3) is not 0.3."""
+    n = 1000
+    given = np.tile([0.7, 0.3], (n, 1))
+    labels = (np.arange(n) % 10 < 3).astype(int)
+    scored = Scored({"prediction": ["a"] * n}, given, ("a", "b"), np.zeros(n, dtype=bool))
+    rule = ConformalSet(0.95).kept_on(HeldOut(scored, labels == 0, labels))
+    assert [["a", "b"]] * n == rule(scored).columns["prediction_set"]
+
+
+@pytest.mark.parametrize("promise", [Coverage(0.9), Precision(0.5), Novelty(0.6)])
+def test_a_score_that_another_runtime_rounds_is_decided_alike(promise: Promise) -> None:
+    """A limit may lie on the score of many rows."""
+    n = 400
+    sure = np.where(np.arange(n) % 2 == 0, 0.7, 0.9)
+    given = np.stack([sure, 1 - sure], axis=1)
+    scored = Scored({}, given, ("a", "b"), np.zeros(n, dtype=bool), sure, sure)
+    rule = promise.kept_on(HeldOut(scored, np.ones(n, dtype=bool), np.zeros(n, dtype=int)))
+    narrow = sure.astype(np.float32).astype(np.float64)
+    rounded = replace(scored, confidence=narrow, novelty=narrow)
+    assert rule(scored).abstained.tolist() == rule(rounded).abstained.tolist()
+
+
+def test_each_class_is_for_models_that_answer_their_likeliest() -> None:
+    """Of others, nobody knows how sure they are of what they answer."""
+    rows = held_out(900)
+    other = replace(rows.scored, columns={"prediction": ["a"] * 900})
+    with pytest.raises(ConfigError, match="likeliest class"):
+        Precision(0.9, per_class=True).kept_on(HeldOut(other, rows.right, rows.labels))
+
+
+def test_a_class_that_was_never_answered_is_withheld() -> None:
+    """Nothing is known of it."""
+    rows = held_out(1500)
+    assert rows.scored.probabilities is not None
+    best = rows.scored.probabilities.argmax(axis=1)
+    rule = Precision(0.8, per_class=True).kept_on(rows.take(best != 2))
+    assert rule(rows.take(best == 2).scored).abstained.all()
+    with pytest.raises(InvalidOption, match="per_class"):
+        Precision(0.9, per_class="no")  # type: ignore[arg-type]

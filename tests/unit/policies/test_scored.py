@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from policies.held_out import held_out
 from salver.errors import ConfigError
-from salver.policies import Novelty, Precision, Scored, Threshold, kept
+from salver.policies import Novelty, Precision, Scored, Threshold, described, kept
 
 
 def test_a_promise_without_held_out_rows_says_what_to_do() -> None:
@@ -50,3 +52,40 @@ def test_rows_are_taken_with_all_that_is_known_of_them() -> None:
 
 def _fields(scored: Scored) -> dict[str, object]:
     return {name: getattr(scored, name) for name in Scored.__slots__}
+
+
+class Rename:
+    """A policy of one's own, which changes all predictions."""
+
+    needs_probabilities = False
+
+    def __call__(self, scored: Scored) -> Scored:
+        return replace(scored, columns={"prediction": ["never"] * len(scored.abstained)})
+
+
+class Broken:
+    """A policy that reads a column of the model."""
+
+    needs_probabilities = False
+
+    def __call__(self, scored: Scored) -> Scored:
+        return replace(scored, abstained=np.array(scored.columns["score"]) > 0)
+
+
+def test_a_policy_of_ones_own_before_a_promise_must_leave_predictions_alone() -> None:
+    """Nobody knows which of its own are right; after the promises it may do as it likes."""
+    rows = held_out(800)
+    for policy, words in ((Rename(), "other predictions"), (Broken(), "fails on held-out rows")):
+        with pytest.raises(ConfigError, match=f"{type(policy).__name__} stands before.*{words}"):
+            kept([policy, Precision(0.9)], rows)
+        assert 2 == len(kept([Precision(0.9), policy], rows))
+        assert (policy,) == kept([policy], rows)
+
+
+def test_a_policy_is_described_alike_in_every_process() -> None:
+    """A plain object's repr holds where it lies in memory."""
+    one, other = Rename(), Rename()
+    one.to, other.to = "x", "y"  # type: ignore[attr-defined]
+    assert "0x" not in described(one)
+    assert described(one) != described(other)
+    assert "Precision(0.9)" == described(Precision(0.9))
