@@ -233,3 +233,19 @@ def test_too_few_rows_are_refused(lab: Lab, tmp_path: Path) -> None:
     ended = lab.salver("calibrate", SERVICE, "--on", str(few))
     assert 1 == ended.returncode
     assert "at least 50" in ended.stderr
+
+
+def test_rows_that_are_no_held_out_ones_are_left_out(lab: Lab, tmp_path: Path) -> None:
+    """Those of --train, those that are there twice, and those without a label; it says how many."""
+    held_out, train = (path.read_text().splitlines() for path in (lab.held_out, lab.train))
+    unlabelled = [
+        json.dumps({"text": f"the wind and the tide {i}", "topic": None}) for i in range(3)
+    ]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("\n".join([*held_out[:200], *held_out[:5], *train[:20], *unlabelled]))
+    given = ["--on", str(mixed), "--train", str(lab.train), "--label", "topic"]
+    ended = lab.salver("calibrate", SERVICE, *given)
+    assert 0 == ended.returncode, ended.stderr
+    assert "25 rows of --on are there twice, or in --train" in ended.stderr
+    assert "3 rows have no topic" in ended.stderr
+    assert "answered 200 held-out rows" in " ".join(ended.stdout.split())

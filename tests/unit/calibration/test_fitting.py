@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,33 @@ def test_too_few_rows_are_refused() -> None:
     """With how many it takes."""
     with pytest.raises(ConfigError, match="at least 50"):
         fitted(rows_of(49), None)
+
+
+def test_a_model_without_ground_for_novelty_is_calibrated_all_the_same() -> None:
+    """Its columns say nothing of it, and its confidence is none the worse."""
+    rows = rows_of(100)
+    lists = Batch((Field("x", "json"),), [([1.0, 2.0],)] * 100)
+    made, choice = fitted(replace(rows, batch=lists), None)
+    assert made.score is None
+    assert made.held_out.scored.novelty is None
+    assert choice is not None
+
+
+def test_a_model_that_does_not_answer_its_likeliest_class_has_no_confidence() -> None:
+    """No probability says how sure it is of what it answers."""
+    rows = rows_of(100)
+    other = replace(rows, scored=replace(rows.scored, columns={"prediction": ["a"] * 100}))
+    made, choice = fitted(other, None)
+    assert made.calibrator is None
+    assert choice is None
+    assert made.held_out.scored.confidence is None
+
+
+def test_rows_without_a_label_are_left_out() -> None:
+    """They are not wrong, but unknown."""
+    rows = rows_of(60)
+    known = rows.labelled(["a"] * 50 + [""] * 10)
+    assert (50, 50) == (len(known), len(known.scored.columns["prediction"]))
+    assert known.right is not None
+    assert rows.right is not None
+    assert rows.right[:50].tolist() == known.right.tolist()

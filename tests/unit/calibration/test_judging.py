@@ -11,8 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 from policies.held_out import held_out
 from salver import ConformalSet, Novelty, Precision, Threshold, deployment
-from salver.calibration.judging import area_under_curve, noise_for, policies_on
+from salver.calibration.fitting import Rows
+from salver.calibration.judging import area_under_curve, judged, noise_for, policies_on
+from salver.errors import ConfigError
 from salver.testing import StubModel
+from salver.trust.fitted import Fitted
+from salver.types import Batch
 
 
 def test_policies_are_judged_beside_what_else_one_could_do() -> None:
@@ -91,3 +95,19 @@ def test_noise_is_made_for_models_of_texts_alone() -> None:
     assert 1000 == len(batch)
     assert {(True, False), (False, True)} == {(bool(t), bool(d)) for t, d in batch.rows}
     assert noise_for(deployment(input=House, name="b")(type("B", (StubModel,), {})).bind()) is None
+
+
+def test_a_model_that_refuses_what_means_nothing_is_judged_without_it() -> None:
+    """The report says so; its policies are judged as ever."""
+
+    class Text(BaseModel):
+        text: str
+
+    def refuses(_: Batch) -> Rows:
+        raise ConfigError("The model fails at every row.")
+
+    one = deployment(input=Text, name="c")(type("C", (StubModel,), {})).bind()
+    found = judged(one, Fitted(None, None, held_out(300)), None, refuses, {})
+    assert () == found["strange"]
+    assert "fails at all 1,000 random strings" in found["note"]
+    assert found["policies"]

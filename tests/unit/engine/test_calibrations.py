@@ -113,3 +113,17 @@ def test_a_lost_calibration_is_said(tmp_path: Path, resolved: dict[str, dict[str
     found, notes = with_calibrations([one], {"tagger": resolved})
     assert CALIBRATION not in found["tagger"]
     assert "the cache has lost its calibration" in notes[0]
+
+
+def test_a_damaged_calibration_is_as_good_as_lost(
+    tmp_path: Path, resolved: dict[str, dict[str, Any]]
+) -> None:
+    """A promise says what to do; a model without one does without."""
+    one = bound(tmp_path)
+    digest = calibrate(tmp_path, one, resolved)
+    (tmp_path / "cache" / "checkpoints" / digest / "calibration.json").write_text("{}")
+    found, notes = with_calibrations([one], {"tagger": resolved})
+    assert CALIBRATION not in found["tagger"]
+    assert "salver calibrate again" in notes[0]
+    with pytest.raises(ConfigError, match="salver calibrate"):
+        with_calibrations([bound(tmp_path, policy=Precision(0.5))], {"tagger": resolved})

@@ -57,3 +57,15 @@ def test_a_label_that_is_named_is_taken(tmp_path: Path) -> None:
         chosen_label(given, "text", "rows.csv", BOUND, ("a", "b"))
     with pytest.raises(ConfigError, match="gives no probabilities"):
         chosen_label(given, "tag", "rows.csv", BOUND, ())
+
+
+def test_missing_labels_are_no_labels(tmp_path: Path) -> None:
+    """Nor do they hide the column; whole numbers beside them are read as floats, and are meant."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"text": "a", "tag": 1.0}\n{"text": "b", "tag": null}\n{"text": "c", "tag": 0.0}'
+    )
+    given = read(str(path), BOUND)
+    assert ("1", "", "0") == given.labels("tag")
+    assert "tag" == label_column(given, ("text",), ("0", "1"))
+    assert "" == label_column(given, ("text", "tag"), ("0", "1"))
