@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
     "cluster/life.py": "tests/on_ray",
     "cluster/picture.py": "tests/on_ray/test_simulate.py",
     "run.py": "tests/e2e",  # it joins all the others
+    "subject.py": "tests/e2e/test_cli_calibrate.py",  # of verbs about one model
     "session.py": "tests/e2e/test_session.py",  # it starts engines and servers
     "policies/__init__.py": "tests/unit/policies",
     "trust/calibrators.py": "tests/unit/trust/test_calibration.py",

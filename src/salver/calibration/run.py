@@ -6,7 +6,6 @@ does not know what the page looks like.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import importlib.util
 import shutil
@@ -24,10 +23,8 @@ from salver.definition import Deployment
 from salver.engine.calibrations import choice_for, digests_of, model_version, readable
 from salver.engine.loading import Resolved, allowed_code, instantiate, tokenizer_file
 from salver.engine.planning import DEFAULT_BATCH_SIZE
-from salver.engine.resolution import resolve_all
-from salver.engine.targets import pinned_service
 from salver.engine.variants import with_variants
-from salver.errors import ConfigError, MissingExtra
+from salver.errors import MissingExtra
 from salver.lengths import Lengths, lengths_by
 from salver.models import choices
 from salver.models.cache import CheckpointCache
@@ -39,6 +36,7 @@ from salver.offline.labelled import Labelled, chosen_label, read
 from salver.pipeline import Pipeline
 from salver.session import Configuration
 from salver.settings import cache_dir
+from salver.subject import checkpoints_of, subject
 from salver.trust.fitted import Fitted
 from salver.types import Batch
 
@@ -91,7 +89,7 @@ def run(
     for library in ("scipy", "sklearn", "matplotlib"):
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(library, "salver calibrate", EXTRA)
-    target, deployment = _chosen(target, name, configuration)
+    target, deployment, _ = subject(target, name, configuration)
     held_out = read(request.on, deployment)
     train = read(request.train, deployment) if request.train else None
     stems = Counter(Path(path).stem for path in request.against)
@@ -145,7 +143,7 @@ def in_force(target: str, name: str | None, configuration: Configuration) -> str
     Raises:
         SalverError: If the deployment is no model of a checkpoint, or that is not found.
     """
-    _, deployment = _chosen(target, name, configuration)
+    _, deployment, _ = subject(target, name, configuration)
     choice = choice_for(deployment, _resolved(deployment))
     is_there = choice is not None and readable(choice) is not None
     return f"{deployment.name}: {choice.note} at {choice.made_at}" if choice and is_there else ""
@@ -165,19 +163,6 @@ def _once(held_out: Labelled, train: Labelled | None, say: Say) -> Labelled:
             "are left out."
         )
     return held_out.take(kept)
-
-
-def _chosen(target: str, name: str | None, configuration: Configuration) -> tuple[str, Deployment]:
-    """The target as pinned, and the deployment with its options in force."""
-    target, service = pinned_service(target)
-    chosen = service.chosen(name)
-    if chosen.is_composed:
-        parts = ", ".join(part.name for part in chosen.parts)
-        raise ConfigError(
-            f"{chosen.name} is a function of {parts}; calibrate one of them: --deployment NAME."
-        )
-    overrides = configuration.overrides(service).deployments.get(chosen.name, {})
-    return target, chosen.with_options(chosen.options.replace(overrides, "the options"))
 
 
 class _Model:
@@ -211,13 +196,7 @@ class _Model:
 
 def _resolved(deployment: Deployment) -> Resolved:
     """The checkpoints of a deployment, with its variant."""
-    found = asyncio.run(resolve_all([deployment]))
-    if not found.get(deployment.name):
-        raise ConfigError(
-            f"{deployment.name} is bound to no checkpoint, so nothing says which weights were "
-            "calibrated. Bind it to checkpoint(...) or best_checkpoint(...)."
-        )
-    return with_variants([deployment], found)[0][deployment.name]
+    return with_variants([deployment], checkpoints_of(deployment))[0][deployment.name]
 
 
 def _source(resolved: Resolved) -> str:

@@ -26,10 +26,7 @@ from salver.engine.frames import fields_as_message
 from salver.engine.loading import ATTACHED, Resolved, allowed_code, version_of
 from salver.engine.planning import DEFAULT_BATCH_SIZE
 from salver.engine.replica import Birth
-from salver.engine.resolution import resolve_all
-from salver.engine.targets import pinned_service
 from salver.errors import (
-    ConfigError,
     MissingExtra,
     ReplicaDied,
     ReplicaStartFailed,
@@ -53,6 +50,7 @@ from salver.optimization.rows import divided
 from salver.schema import Schema
 from salver.session import Configuration
 from salver.settings import available_cores
+from salver.subject import checkpoints_of, subject
 
 PATIENCE = 3  # times that a candidate is measured while the machine is busy
 WORTH = 1.1  # times the original's speed; less is not worth another runtime
@@ -104,25 +102,11 @@ def run(
     for library in ("matplotlib", "onnx"):  # all others are of candidates, and named there
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(library, "salver optimize", EXTRA)
-    target, service = pinned_service(target)
-    chosen = service.chosen(name)
-    if chosen.is_composed:
-        parts = ", ".join(part.name for part in chosen.parts)
-        raise ConfigError(
-            f"{chosen.name} is a function of {parts}; optimise one of them: --deployment NAME."
-        )
-    overrides = configuration.overrides(service).deployments.get(chosen.name, {})
-    deployment = chosen.with_options(chosen.options.replace(overrides, "the options"))
+    target, deployment, overrides = subject(target, name, configuration)
     held_out = read(request.on, deployment)
     others = read(request.calibrate_on, deployment) if request.calibrate_on else None
     judged, calibration = divided(held_out, others)
-    found = asyncio.run(resolve_all([deployment]))
-    if not found.get(deployment.name):
-        raise ConfigError(
-            f"{deployment.name} is bound to no checkpoint, so nothing says which weights a variant "
-            "would stand for. Bind it to checkpoint(...) or best_checkpoint(...)."
-        )
-    resolved = with_calibrations([deployment], found)[0][deployment.name]
+    resolved = with_calibrations([deployment], checkpoints_of(deployment))[0][deployment.name]
     allowed_code(deployment, resolved)
     work = _Run(target, deployment, overrides, resolved, request, say)
     report = asyncio.run(work.report(judged, calibration))
