@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from salver.errors import ConfigError, MissingExtra
+from salver.errors import CheckpointError, ConfigError, MissingExtra
 from salver.outputs import (
     HIDDEN_STATES,
     PREDICTION,
@@ -51,6 +51,7 @@ class Trust(Protocol):
         Raises:
             BadModelOutput: If the model gives no hidden states, which it gave when it was
                 calibrated.
+            CheckpointError: If they are of another shape.
         """
         ...
 
@@ -159,7 +160,10 @@ class Pipeline:
             scored = replace(scored, columns=columns)
         if self.trust is None:
             return scored, failures, known
-        novelty = self.trust.novelty(batch, hidden)
+        try:
+            novelty = self.trust.novelty(batch, hidden)
+        except CheckpointError as error:
+            raise BadModelOutput(f"it is not what was calibrated. {error.message}") from error
         probabilities = scored.probabilities
         confidence = (
             None

@@ -188,6 +188,16 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         described_of(where)
 
 
+def test_the_reason_for_a_refusal_is_one_line(tmp_path: Path) -> None:
+    """It is what XGBoost says first, without the stack of its own code."""
+    where = tmp_path / "model.json"
+    where.write_bytes(b'{"a": 1,,}')
+    with pytest.raises(CheckpointError, match=r"that XGBoost reads: .*Expecting") as refused:
+        described_of(where)
+    assert "\n" not in refused.value.message
+    assert "Stack trace" not in refused.value.message
+
+
 def test_a_linear_booster(tmp_path: Path) -> None:
     """It has no trees, so it is asked in another way."""
     table = TABLE.fillna(0.0)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.held_out import held_out
-from salver.errors import ConfigError, MissingExtra
+from salver.errors import CheckpointError, ConfigError, MissingExtra
 from salver.outputs import BadModelOutput, plain_row
 from salver.pipeline import Pipeline, joined
 from salver.policies import Precision, Scored, Threshold
@@ -526,6 +526,20 @@ def test_hidden_states_are_for_novelty_alone():
     assert Pipeline(flat).run(texts("x"))[0].failure.code == "bad_model_output"
     endless = Inner(hidden_states=lambda n: np.full((n, 2), np.inf))
     assert Pipeline(endless, trust=Trusted()).run(texts("x"))[0].failure.code == "non_finite_output"
+
+
+class OfAnother(Trusted):
+    """What was calibrated for another model."""
+
+    def novelty(self, batch: Batch, hidden_states: np.ndarray | None) -> np.ndarray:
+        raise CheckpointError("It is of other states. Run salver calibrate again.")
+
+
+def test_a_calibration_of_another_model_is_not_said_to_be_an_error_of_the_model():
+    """What the row's failure says is what to do."""
+    failure = Pipeline(Inner(), trust=OfAnother()).run(texts("x"))[0].failure
+    assert failure.code == "bad_model_output"
+    assert failure.message.endswith("It is of other states. Run salver calibrate again.")
 
 
 def test_what_a_model_has_cut_off_is_told_to_those_who_ask():

@@ -20,7 +20,8 @@ from salver.trust.calibration import Choice, choose
 from salver.trust.calibrators import Calibrator, confidence
 from salver.trust.fitted import Fitted, texts_of
 from salver.trust.novelty import Novelty, fit_layers, fit_table, fit_words
-from salver.types import Batch
+from salver.trust.quality import is_distribution, is_share
+from salver.types import Batch, text_length
 
 LEAST = 50  # held-out rows; of fewer, no share of rows can be promised that anybody wants
 
@@ -99,7 +100,8 @@ def fitted(rows: Rows, train: Rows | None) -> tuple[Fitted, Choice | None]:
     held_out = HeldOut(
         replace(rows.scored, confidence=sure, novelty=novelties), rows.right, rows.labels
     )
-    return Fitted(calibrator, score, held_out), choice
+    lengths = np.array([text_length(row) for row in rows.batch.rows], dtype=np.float64)
+    return Fitted(calibrator, score, held_out, lengths), choice
 
 
 def _calibrated(rows: Rows) -> tuple[Calibrator | None, Array | None, Choice | None]:
@@ -109,6 +111,10 @@ def _calibrated(rows: Rows) -> tuple[Calibrator | None, Array | None, Choice | N
     given = rows.scored.probabilities
     if given is None or not rows.scored.classes or others_answered(rows.scored):
         return None, None, None
+    if not is_distribution(given).all():
+        if rows.labels is not None:
+            _refuse_what_is_no_share(given)
+        return None, None, None
     if rows.labels is None:
         return Identity(), confidence(given, Identity()), None
     known = rows.labels >= 0
@@ -117,6 +123,16 @@ def _calibrated(rows: Rows) -> tuple[Calibrator | None, Array | None, Choice | N
     best = given[known].argmax(axis=1)
     sure[known] = choice.out_of_fold[np.arange(len(best)), best]
     return choice.calibrator, sure, choice
+
+
+def _refuse_what_is_no_share(given: Array) -> None:
+    # Promises about labels count on it: 1 less such a number may be anything.
+    beyond = given[~is_share(given)]
+    if beyond.size:
+        raise ConfigError(
+            f"The model's 'probabilities' hold {beyond[0]:g}, and each must be within 0 and 1. Return "
+            "the softmax of its logits, or give these numbers another name."
+        )
 
 
 def others_answered(scored: Scored) -> int:

@@ -22,11 +22,12 @@ from salver.outputs import Array
 from salver.policies import HeldOut, Policy, Precision, Scored, Threshold, kept
 from salver.trust.calibration import Choice
 from salver.trust.fitted import Fitted, novelty
-from salver.trust.quality import Estimate, honesty, reliability
+from salver.trust.quality import Estimate, honesty, is_distribution, reliability
 from salver.types import Batch
 
 FOLDS = 20  # fewer would leave too few rows for limits that all of them allow
 NOISE_ROWS = 1000
+_SHOWN = 10  # numbers of a row in a message
 # What a user would otherwise set, and what a promise would do: to compare with.
 REFERENCES: tuple[Policy, ...] = (Threshold(0.9), Precision(0.95))
 AnswersTo = Callable[[Batch], Rows]
@@ -96,6 +97,15 @@ def _unsure(scored: Scored) -> str:
     """Why there is no confidence, where probabilities are known."""
     if scored.probabilities is None or not scored.classes:
         return ""
+    is_strange = ~is_distribution(scored.probabilities)
+    if is_strange.any():
+        first = ", ".join(f"{one:.3g}" for one in scored.probabilities[is_strange][0, :_SHOWN])
+        return (
+            f"On {is_strange.sum():,} of {len(is_strange):,} rows the model's probabilities do not "
+            f"sum to 1, or are not within 0 and 1 (the first: {first}), so they are not those of "
+            "classes that exclude each other: there is no confidence. If its classes do exclude each "
+            "other, let the model return a softmax, and run salver calibrate again."
+        )
     others = others_answered(scored)
     return (
         f"On {others:,} rows the model does not answer its likeliest class, so that no probability "

@@ -69,7 +69,9 @@ class Report:
         variant: Name of the variant that was calibrated; empty for the original.
         rows: Held-out rows that the model answered.
         failed: Rows that it did not answer.
+        unfit: Rows of the file of held-out rows that do not fit the input, and were not asked.
         training_rows: Rows that the novelty score was fitted on; 0 if these were the held-out ones.
+        training_unfit: The same as `unfit`, of the file of these rows.
         label: Column with the true classes; empty if there is none.
         calibrator: Name of the one in use; empty for a model without probabilities.
         note: Why it is that one.
@@ -95,7 +97,9 @@ class Report:
     variant: str
     rows: int
     failed: int
+    unfit: int
     training_rows: int
+    training_unfit: int
     label: str
     calibrator: str
     note: str

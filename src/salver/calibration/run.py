@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from salver.calibration.fitting import Rows, fitted
@@ -53,12 +54,14 @@ class Request:
         train: File of rows that the model was trained on; null fits novelty on the held-out ones.
         label: Column with the true class; null finds it.
         against: Files of rows that are unlike those of training.
+        fill_defaults: Whether files may lack columns whose fields have a default.
     """
 
     on: str
     train: str | None = None
     label: str | None = None
     against: tuple[str, ...] = ()
+    fill_defaults: bool = False
 
 
 def run(
@@ -90,11 +93,12 @@ def run(
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(library, "salver calibrate", EXTRA)
     target, deployment, _ = subject(target, name, configuration)
-    held_out = read(request.on, deployment)
-    train = read(request.train, deployment) if request.train else None
+    rows_of = partial(read, form=deployment, fill_defaults=request.fill_defaults, say=say)
+    held_out = rows_of(request.on)
+    train = rows_of(request.train) if request.train else None
     stems = Counter(Path(path).stem for path in request.against)
     others = {
-        Path(path).stem if stems[Path(path).stem] == 1 else path: read(path, deployment).batch
+        Path(path).stem if stems[Path(path).stem] == 1 else path: rows_of(path).batch
         for path in request.against
     }
     held_out = _once(held_out, train, say)
@@ -123,8 +127,10 @@ def run(
         digest=digests_of(resolved)[0],
         checkpoint=_source(resolved),
         variant=(resolved[VARIANT].get("source") or "") if VARIANT in resolved else "",
-        failed=len(held_out.given) - len(rows),
+        failed=len(held_out.given) - len(answered.rows),
+        unfit=held_out.unfit,
         training_rows=0 if known is None else len(known),
+        training_unfit=0 if train is None else train.unfit,
         label=label,
         made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         **judged(deployment, made, choice, model.answers_to, others),

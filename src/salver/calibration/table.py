@@ -54,19 +54,21 @@ def introduction(report: Report) -> str:
     variant = f", variant {report.variant}" if report.variant else ""
     digest = "" if report.digest in report.target else f", digest {report.digest[:12]}"
     failed = f"; it failed at {report.failed:,} more" if report.failed else ""
+    unfit, training_unfit = _unfit(report.unfit), _unfit(report.training_unfit)
     labels = (
         f"True classes stand in {report.label!r}."
         if report.label
         else "Their true classes are not known."
     )
     trained = (
-        f"{report.training_rows:,} rows of training were asked, too, for the novelty score."
+        f"{report.training_rows:,} rows of training were asked, too, for the novelty score"
+        f"{training_unfit}."
         if report.training_rows
         else "No rows of training were given, so the novelty score is fitted on the held-out ones."
     )
     return plain(
         f"{report.target} (deployment {report.deployment}, checkpoint {report.checkpoint}{variant}"
-        f"{digest}) answered {report.rows:,} held-out rows{failed}. {labels} {trained}"
+        f"{digest}) answered {report.rows:,} held-out rows{failed}{unfit}. {labels} {trained}"
     )
 
 
@@ -97,7 +99,10 @@ def attempts(report: Report) -> Cells | None:
 def said_of_honesty(report: Report) -> str:
     """How to read it, or why there is nothing to read."""
     if not report.calibrator:
-        return "The model gives no probabilities, so it has no confidence to judge or to calibrate."
+        return (
+            "The model gives no probabilities that say how sure it is, so it has no confidence to "
+            "judge or to calibrate."
+        )
     if report.before is None:
         return (
             "The rows have no true classes (--label), so nothing is known of how honest its "
@@ -221,6 +226,10 @@ def conclusion(report: Report) -> str:
         f"In use from now on for {report.deployment}: {confidence}, {novelty}, and policies take "
         f"their limits from these {report.rows:,} rows{but}."
     )
+
+
+def _unfit(rows: int) -> str:
+    return f"; {rows:,} more do not fit its input" if rows else ""
 
 
 def _strange(found: Strange) -> str:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from salver.cli.shared import ALLOW_CODE, CONFIG, EXAMPLE, ORIGINAL, SETS, TARGET, overrides, say
+from salver.cli.shared import (
+    ALLOW_CODE,
+    CONFIG,
+    EXAMPLE,
+    FILL_DEFAULTS,
+    ORIGINAL,
+    SETS,
+    TARGET,
+    overrides,
+    say,
+)
 
 
 @click.command()
@@ -27,6 +37,7 @@ from salver.cli.shared import ALLOW_CODE, CONFIG, EXAMPLE, ORIGINAL, SETS, TARGE
 )
 @click.option("--deployment", help="Which one, when the service has several.")
 @click.option("--if-missing", is_flag=True, help="Do nothing if this model is calibrated already.")
+@FILL_DEFAULTS
 @CONFIG
 @SETS
 @ALLOW_CODE
@@ -39,6 +50,7 @@ def calibrate(  # noqa: PLR0913 - one for each option
     against: tuple[str, ...],
     deployment: str | None,
     if_missing: bool,
+    fill_defaults: bool,
     config: Path | None,
     sets: tuple[str, ...],
     allow_code: bool,
@@ -67,7 +79,7 @@ def calibrate(  # noqa: PLR0913 - one for each option
     from salver.session import Configuration
 
     configuration = Configuration(config, overrides(sets, allow_code, original))
-    request = Request(on, train, label, against)
+    request = Request(on, train, label, against, fill_defaults)
     if if_missing and (known := in_force(target, deployment, configuration)):
         say(known)
         return

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from salver.cli.shared import ALLOW_CODE, CONFIG, EXAMPLE, SETS, TARGET, overrides, say
+from salver.cli.shared import (
+    ALLOW_CODE,
+    CONFIG,
+    EXAMPLE,
+    FILL_DEFAULTS,
+    SETS,
+    TARGET,
+    overrides,
+    say,
+)
 from salver.errors import ConfigError
 
 
@@ -45,6 +54,7 @@ from salver.errors import ConfigError
     metavar="NAME=FILE.onnx",
     help="A graph of your own, judged beside the others; its inputs in the order of the model's.",
 )
+@FILL_DEFAULTS
 @CONFIG
 @SETS
 @ALLOW_CODE
@@ -58,6 +68,7 @@ def optimize(  # noqa: PLR0913 - one for each option
     goal: str,
     only: tuple[str, ...],
     own: tuple[str, ...],
+    fill_defaults: bool,
     config: Path | None,
     sets: tuple[str, ...],
     allow_code: bool,
@@ -82,7 +93,8 @@ def optimize(  # noqa: PLR0913 - one for each option
     from salver.optimization.optimize import Request, run
     from salver.session import Configuration
 
-    request = Request(on, calibrate_on, label, gate, goal, only, dict(map(_named, own)))
+    candidates = dict(map(_named, own))
+    request = Request(on, calibrate_on, label, gate, goal, only, candidates, fill_defaults)
     configuration = Configuration(config, overrides(sets, allow_code))
     report, path = run(target, deployment, configuration, request, say)
     click.echo(table.text(report))

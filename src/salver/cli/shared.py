@@ -32,6 +32,15 @@ DETAILS = click.option(
     help="What every answer carries beyond the result, with commas: confidence, novelty, abstained, "
     "truncated, version.",
 )
+RECORD = click.option(
+    "--record",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="File of answers and true labels.",
+)
+FILL_DEFAULTS = click.option(
+    "--fill-defaults", is_flag=True, help="Let columns be absent whose fields have a default."
+)
 TARGET = click.argument("target", metavar="TARGET")
 ENGINE = click.option(
     "--engine",

@@ -279,12 +279,7 @@ class Dispatcher:
             self._pool.lost(slot)
             self._suspect(entries)
         elif error is not None:
-            log.error("%s: a batch could not be run: %r", self._name, error)
-            failed = Outcome(
-                None, Failure("internal_error", "The row could not be run.", repr(error))
-            )
-            for entry in entries:
-                entry.waiter.fill(entry.index, failed)
+            self._fail(entries, error)
         else:
             slot.failures = 0
             seconds = time.perf_counter() - started
@@ -298,7 +293,12 @@ class Dispatcher:
         self._pump_soon()
 
     def _deliver(self, entries: list[Entry], outcomes: Outcomes, seconds: float) -> None:
-        for entry, outcome in zip(entries, outcomes, strict=True):
+        try:
+            answers = list(zip(entries, outcomes, strict=True))
+        except Exception as error:  # noqa: BLE001 - of an answer of another size, no row is known
+            self._fail(entries, error)
+            return
+        for entry, outcome in answers:
             entry.waiter.fill(entry.index, outcome)
         self._metrics.batch(len(entries), seconds)
         self._singles += len(entries) == 1
@@ -306,6 +306,12 @@ class Dispatcher:
             self._batcher.costs.observe([entry.length for entry in entries], seconds)
         rate = len(entries) / max(seconds, 1e-6) * max(self._pool.healthy, 1)
         self._rows_per_s = 0.8 * self._rows_per_s + 0.2 * rate if self._rows_per_s else rate
+
+    def _fail(self, entries: list[Entry], error: BaseException) -> None:
+        log.error("%s: a batch could not be run: %r", self._name, error)
+        failed = Outcome(None, Failure("internal_error", "The row could not be run.", repr(error)))
+        for entry in entries:
+            entry.waiter.fill(entry.index, failed)
 
     def _refuse(self, entry: Entry) -> None:
         error = NotReady("The service is shutting down. Ask another instance, or again later.")

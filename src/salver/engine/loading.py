@@ -246,10 +246,12 @@ def _check_answers(
     said = pipeline.run_without_policies(batch)
     for i, (row, expected) in enumerate(examples):
         outcome = said[i]
-        if outcome.failure is not None:
+        if (failure := outcome.failure) is not None:
+            # A traceback tells of the model's own code, and nothing of what it returned.
+            is_output = failure.code == "bad_model_output"
+            why = failure.message if is_output else failure.detail or failure.message
             raise ReplicaStartFailed(
-                f"{deployment.name} failed on its golden example {row!r}: "
-                f"{outcome.failure.detail or outcome.failure.message}"
+                f"{deployment.name} failed on its golden example {row!r}: {why}"
             )
         if expected is not None and outcome["prediction"] != expected:
             raise ReplicaStartFailed(

@@ -5,16 +5,20 @@ It does not know what they are for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from textwrap import shorten
+from typing import Any, Protocol
 
 from salver.definition import Deployment
 from salver.errors import ConfigError, InputUnreadable
 from salver.offline.readers import open_reader
-from salver.offline.rows import Cursor, chunks
+from salver.offline.rows import Chunk, Cursor, chunks
 from salver.offline.sources import find
+from salver.schema import Schema
 from salver.types import Batch
+
+_REASON = 300  # letters of a reason that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,38 +28,84 @@ class Labelled:
     Attributes:
         batch: The rows.
         given: The same rows as they were read, with columns beyond the input model's.
+        unfit: How many other rows the file has, which do not fit.
     """
 
     batch: Batch
     given: list[dict[str, Any]]
+    unfit: int = 0
 
     def take(self, indices: Iterable[int]) -> Labelled:
         """The rows at `indices`, in that order."""
         chosen = list(indices)
-        return Labelled(self.batch.take(chosen), [self.given[i] for i in chosen])
+        return Labelled(self.batch.take(chosen), [self.given[i] for i in chosen], self.unfit)
 
     def labels(self, column: str) -> tuple[str, ...]:
         """The texts of one column; empty where there is none."""
         return tuple(_text(row.get(column)) for row in self.given)
 
 
-def read(path: str, deployment: Deployment) -> Labelled:
+class Form(Protocol):
+    """What rows are to fit: a deployment's input, or a form of its own."""
+
+    @property
+    def name(self) -> str:
+        """Of whose input it is."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """What a row must look like."""
+        ...
+
+
+def read(
+    path: str,
+    form: Form,
+    *,
+    fill_defaults: bool = False,
+    say: Callable[[str], None] = lambda _text: None,
+) -> Labelled:
     """All rows of a file or folder that fit; others are left out.
+
+    Args:
+        path: Of the file or folder.
+        form: What the rows are to fit, such as a deployment's input.
+        fill_defaults: Whether columns may be absent whose fields have a default.
+        say: Told how many rows are left out, and why the first one is; not asked if none is.
 
     Raises:
         InputUnreadable: If it cannot be read, or no row fits.
+        MissingColumns: If it lacks columns of the input model.
     """
-    schema, source = deployment.schema, find(path)
-    blocks = open_reader(source, schema).blocks(Cursor())
+    schema, source = form.schema, find(path)
+    blocks = open_reader(source, schema, fill_defaults=fill_defaults).blocks(Cursor())
     before = [0] * (len(source.files) + 1)
     batch, given = schema.check_rows([]).batch, []
+    unfit, first = 0, ""
     for chunk in chunks(blocks, schema.fields, first=0, chunk_rows=10_000, bytes_before=before):
         batch += chunk.batch
         read_ = [block.as_read(i) for block in chunk.blocks for i in range(len(block))]
         given += [read_[position] for position in chunk.positions]
+        unfit += len(chunk.rejected)
+        if chunk.rejected and not first:
+            first = f": the first, {_refusal(chunk)}"
     if not given:
-        raise InputUnreadable(f"No row of {path} fits the input of {deployment.name}.")
-    return Labelled(batch, given)
+        raise InputUnreadable(f"No row of {path} fits the input of {form.name}{first or '.'}")
+    if unfit:
+        say(
+            f"{unfit:,} of {unfit + len(given):,} rows of {path} do not fit the input of "
+            f"{form.name}, and are left out{first}"
+        )
+    return Labelled(batch, given, unfit)
+
+
+def _refusal(chunk: Chunk) -> str:
+    """Where the first row stands that does not fit, and why it does not."""
+    position = min(chunk.rejected)
+    block, i = chunk.locate(position)
+    where = ", ".join(f"{name} {value}" for name, value in block.position(i).items())
+    return f"{where}: {shorten(chunk.rejected[position].message, _REASON, placeholder=' ...')}"
 
 
 def label_column(rows: Labelled, names: Collection[str], classes: Collection[str]) -> str:

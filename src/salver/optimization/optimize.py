@@ -14,6 +14,7 @@ import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class Request:
         goal: "throughput" or "latency": what the fastest is fastest at.
         only: Names of candidates; empty tries all.
         own: ONNX files of the user's own, by name.
+        fill_defaults: Whether files may lack columns whose fields have a default.
     """
 
     on: str
@@ -78,6 +80,7 @@ class Request:
     goal: str = "throughput"
     only: tuple[str, ...] = ()
     own: Mapping[str, Path] | None = None
+    fill_defaults: bool = False
 
 
 def run(
@@ -103,8 +106,9 @@ def run(
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(library, "salver optimize", EXTRA)
     target, deployment, overrides = subject(target, name, configuration)
-    held_out = read(request.on, deployment)
-    others = read(request.calibrate_on, deployment) if request.calibrate_on else None
+    rows_of = partial(read, form=deployment, fill_defaults=request.fill_defaults, say=say)
+    held_out = rows_of(request.on)
+    others = rows_of(request.calibrate_on) if request.calibrate_on else None
     judged, calibration = divided(held_out, others)
     resolved = with_calibrations([deployment], checkpoints_of(deployment))[0][deployment.name]
     allowed_code(deployment, resolved)
@@ -266,6 +270,7 @@ class _Run:
             digest=first["digest"],
             gate=self._gate,
             gate_rows=len(judged.given),
+            unfit=judged.unfit,
             calibration_rows=len(calibration.given),
             label=label,
             original=alone.speed,

@@ -75,6 +75,7 @@ class Report:
         digest: Of its checkpoint.
         gate: What a candidate must not exceed.
         gate_rows: Rows on which candidates were judged.
+        unfit: Rows of the file of held-out rows that do not fit the input, and were left out.
         calibration_rows: Rows that int8 candidates were calibrated on; none of the others.
         label: Column with the true classes; empty if there is none.
         original: Speed of the model as it is.
@@ -97,6 +98,7 @@ class Report:
     digest: str
     gate: Limits
     gate_rows: int
+    unfit: int
     calibration_rows: int
     label: str
     original: Speed

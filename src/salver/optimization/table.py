@@ -72,6 +72,7 @@ def verdict(report: Report, one: Candidate) -> str:
 def introduction(report: Report) -> str:
     """What was measured, and on which rows."""
     labels = f", whose true classes stand in {report.label!r}" if report.label else ""
+    unfit = f"; {report.unfit:,} more do not fit the input" if report.unfit else ""
     digest = "" if report.digest in report.target else f", digest {report.digest[:12]}"
     calibrated = (
         f"{report.calibration_rows:,} other rows were for the calibration of int8."
@@ -82,7 +83,7 @@ def introduction(report: Report) -> str:
         f"{report.target} (deployment {report.deployment}, checkpoint {report.checkpoint}"
         f"{digest}) answers {_digits(report.original.single)} rows/s one at a time and "
         f"{_digits(report.original.batched)} rows/s in batches of {report.batch_size}. Candidates "
-        f"were judged on {report.gate_rows:,} rows{labels}. {calibrated}"
+        f"were judged on {report.gate_rows:,} rows{labels}{unfit}. {calibrated}"
     )
 
 

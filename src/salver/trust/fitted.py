@@ -34,12 +34,14 @@ class Fitted:
     Attributes:
         calibrator: Of the class probabilities; null for a model that gives none.
         score: Of novelty; null if the model gives no ground for one.
-        held_out: Rows that nothing was fitted on, with what they score as unseen rows would.
+        held_out: The m rows that nothing was fitted on, with what they score as unseen rows would.
+        lengths: float64 of shape (m,): characters of text of these rows; null if that is not known.
     """
 
     calibrator: Calibrator | None
     score: Novelty | None
     held_out: HeldOut
+    lengths: Array | None = None
 
     def confidence(self, probabilities: Array) -> Array | None:
         """See `salver.pipeline.Trust`."""
@@ -58,6 +60,7 @@ class Fitted:
             "novelty": given.novelty,
             "right": self.held_out.right,
             "labels": self.held_out.labels,
+            "lengths": self.lengths,
         }
         whole = {name: array for name, array in arrays.items() if array is not None}
         described: dict[str, Any] = {
@@ -112,6 +115,7 @@ def _loaded(described: Mapping[str, Any], arrays: Mapping[str, Array]) -> Fitted
         None if calibrator is None else calibrator_of(calibrator),
         None if score is None else novelty_of(score, own),
         HeldOut(scored, arrays.get("right"), arrays.get("labels")),
+        arrays.get("lengths"),
     )
 
 

@@ -231,8 +231,7 @@ def checked(probabilities: Array, labels: Array) -> tuple[Array, Array]:
             f"Probabilities of shape {given.shape} came with labels of shape {at.shape}; give one "
             "row of probabilities and one label for each."
         )
-    is_share = (given >= 0) & (given <= 1 + 1e-6)
-    is_wrong = ~is_share.all(axis=1) | ~(np.abs(given.sum(axis=1) - 1) <= 1e-3)
+    is_wrong = ~is_distribution(given)
     if is_wrong.any():
         row = int(is_wrong.argmax())
         raise ConfigError(
@@ -246,6 +245,31 @@ def checked(probabilities: Array, labels: Array) -> tuple[Array, Array]:
             "have."
         )
     return given, at.astype(np.intp)
+
+
+def is_share(probabilities: Array) -> Array:
+    """Whether each number is within 0 and 1, but for rounding.
+
+    Args:
+        probabilities: float of any shape.
+
+    Returns:
+        bool of the same shape.
+    """
+    return np.asarray((probabilities >= 0) & (probabilities <= 1 + 1e-6))
+
+
+def is_distribution(probabilities: Array) -> Array:
+    """Whether each row is a distribution over classes: shares that sum to 1, but for rounding.
+
+    Args:
+        probabilities: float of shape (n, k).
+
+    Returns:
+        bool of shape (n,).
+    """
+    has_sum = np.abs(probabilities.sum(axis=1) - 1) <= 1e-3
+    return np.asarray(is_share(probabilities).all(axis=1) & has_sum)
 
 
 def counts_drawn(rows: int, resamples: int, seed: int) -> Iterator[Array]:

@@ -52,5 +52,13 @@ class Digits:
             return {"probabilities": self.network(torch.from_numpy(pixels)).softmax(1).numpy()}
 
 
+class Noted(Digit):
+    """The same with what few files have."""
+
+    note: str = ""
+
+
 digits: Any = deployment(input=Digit, max_batch_size=32, policy=Threshold(0.8))(Digits)
 service = Service(digits.bind(checkpoint(os.environ.get("DIGITS", "digits"))))
+noted_digits: Any = deployment(input=Noted)(type("NotedDigits", (Digits,), {}))
+noted = Service(noted_digits.bind(checkpoint(os.environ.get("DIGITS", "digits"))))

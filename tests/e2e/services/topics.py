@@ -49,6 +49,26 @@ class Topics:
         return {"probabilities": shifted / shifted.sum(axis=1, keepdims=True)}
 
 
+class Noted(Text):
+    """The same with what few files have."""
+
+    note: str = ""
+
+
+@deployment(input=Noted)
+class NotedTopics(Topics):
+    """Does not look at it."""
+
+
+@deployment(input=Text)
+class Tags(Topics):
+    """Says yes or no to each class by itself, so that its numbers do not sum to 1."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Scores of a batch of texts, each within 0 and 1."""
+        return {"probabilities": super().__call__(batch)["probabilities"] ** 0.5}
+
+
 def make(folder: Path, seed: int = 0) -> None:
     """Writes weights that know most of the words."""
     random = np.random.default_rng(seed)
@@ -75,9 +95,9 @@ def rows(n: int, seed: int) -> list[dict[str, str]]:
     return found
 
 
-def _bound() -> Any:
+def _service(kind: Any) -> Service | None:
     folder = os.environ.get("TOPICS")
-    return Topics.bind(checkpoint(folder)) if folder else None
+    return Service(kind.bind(checkpoint(folder))) if folder else None
 
 
-service = Service(_bound()) if os.environ.get("TOPICS") else None
+service, noted, tags = _service(Topics), _service(NotedTopics), _service(Tags)

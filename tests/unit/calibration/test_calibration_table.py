@@ -51,6 +51,17 @@ def test_the_head_says_what_was_asked() -> None:
     assert "2,400 rows of training were asked, too" in found
 
 
+def test_the_head_counts_rows_that_do_not_fit_the_input() -> None:
+    """Of the held-out file and of that of training, each beside its rows."""
+    found = flowing(text(report(failed=3, unfit=1234, training_unfit=5)))
+    assert (
+        "answered 600 held-out rows; it failed at 3 more; 1,234 more do not fit its input. True"
+        in found
+    )
+    assert "2,400 rows of training were asked, too, for the novelty score; 5 more do not" in found
+    assert "do not fit" not in text(report())
+
+
 def test_the_head_leaves_out_what_there_was_not() -> None:
     """No failure, no rows of training, no label; a variant and a digest that the target has not."""
     given = replace(
@@ -181,7 +192,7 @@ def test_only_scores_that_there_are_tell_strings_apart(
         (without_labels(), "The rows have no true classes (--label), so nothing is known of how honest",
          ("Brier", "right of given", "isotonic")),
         (without_labels(), "How many of the answers are right is not known", ("449 of",)),
-        (without_probabilities(), "The model gives no probabilities, so it has no confidence",
+        (without_probabilities(), "The model gives no probabilities that say how sure it is, so it has no",
          ("Brier", "log loss", "the largest probability")),
         (without_texts(), "Random strings were not asked, for the input is not of texts alone",
          ("AUROC", "random strings 1,000")),

@@ -154,6 +154,43 @@ def test_a_model_that_does_not_answer_its_likeliest_class_has_no_confidence() ->
     assert made.held_out.scored.confidence is None
 
 
+@pytest.mark.parametrize("label", ["tag", ""])
+def test_a_model_of_scores_that_do_not_sum_to_1_has_no_confidence(label: str) -> None:
+    """It has no probabilities of classes, with labels or without; all else is fitted as ever."""
+    rows = rows_of(100, label=label)
+    assert rows.scored.probabilities is not None
+    scores = np.sqrt(rows.scored.probabilities)  # of the same order
+    made, choice = fitted(replace(rows, scored=replace(rows.scored, probabilities=scores)), None)
+    assert made.calibrator is None
+    assert choice is None
+    assert made.held_out.scored.confidence is None
+    assert made.held_out.scored.novelty is not None
+
+
+def test_one_row_that_does_not_sum_to_1_is_enough() -> None:
+    """Nothing says of a new row which kind it is of; what rounding leaves does not count."""
+    rows = rows_of(100)
+    assert rows.scored.probabilities is not None
+    rounded = rows.scored.probabilities.round(4)
+    _, choice = fitted(replace(rows, scored=replace(rows.scored, probabilities=rounded)), None)
+    assert choice is not None
+    rounded[7] /= 2
+    _, choice = fitted(replace(rows, scored=replace(rows.scored, probabilities=rounded)), None)
+    assert choice is None
+
+
+def test_numbers_that_are_no_shares_are_refused_where_promises_are_about_labels() -> None:
+    """With what the model gave and what to return; without labels they are no confidence."""
+    rows = rows_of(100)
+    assert rows.scored.probabilities is not None
+    logits = np.log(rows.scored.probabilities)
+    other = replace(rows, scored=replace(rows.scored, probabilities=logits))
+    with pytest.raises(ConfigError, match=r"'probabilities' hold -\d.*within 0 and 1.*softmax"):
+        fitted(other, None)
+    made, choice = fitted(replace(other, right=None, labels=None), None)
+    assert (None, None) == (made.calibrator, choice)
+
+
 def test_rows_without_a_label_are_left_out() -> None:
     """They are not wrong, but unknown."""
     rows = rows_of(60)

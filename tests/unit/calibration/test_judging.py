@@ -97,6 +97,34 @@ def test_noise_is_made_for_models_of_texts_alone() -> None:
     assert noise_for(deployment(input=House, name="b")(type("B", (StubModel,), {})).bind()) is None
 
 
+def _never_asked(_: Batch) -> Rows:
+    raise AssertionError("nothing is to be asked of it")
+
+
+def test_scores_that_do_not_sum_to_1_are_told_of_with_what_to_do() -> None:
+    """Policies are judged by them all the same, as they use them."""
+
+    class House(BaseModel):
+        area: float
+
+    rows = held_out(300)
+    assert rows.scored.probabilities is not None
+    scores = rows.scored.probabilities.copy()
+    scores[5:25] = np.sqrt(scores[5:25])
+    other = replace(rows, scored=replace(rows.scored, probabilities=scores, confidence=None))
+    one = deployment(input=House, name="d", policy=Threshold(0.6))(
+        type("D", (StubModel,), {})
+    ).bind()
+    found = judged(one, Fitted(None, None, other), None, _never_asked, {})
+    assert "On 20 of 300 rows the model's probabilities do not sum to 1" in found["note"]
+    assert "softmax" in found["note"]
+    assert found["before"] is None
+    own, threshold, precision = found["policies"]
+    assert own.precision is not None
+    assert threshold.precision is not None
+    assert "uses='probability'" in precision.trouble
+
+
 def test_a_model_that_refuses_what_means_nothing_is_judged_without_it() -> None:
     """The report says so; its policies are judged as ever."""
 

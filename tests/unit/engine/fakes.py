@@ -107,11 +107,13 @@ class FakeWorker:
         self.stopped = True
         self.die()
 
-    def answer(self) -> None:
-        """Answers its batch: each text in capitals."""
+    def answer(self, outcomes: Outcomes | None = None) -> None:
+        """Answers its batch: each text in capitals, or what is given."""
         assert self._answer is not None
-        texts = [row[0].upper() for row in self.batches[-1].rows]
-        self._answer.set_result(Outcomes(len(texts), {"prediction": texts}))
+        if outcomes is None:
+            texts = [row[0].upper() for row in self.batches[-1].rows]
+            outcomes = Outcomes(len(texts), {"prediction": texts})
+        self._answer.set_result(outcomes)
 
     def raise_error(self, error: Exception) -> None:
         """Fails its batch without ending."""

@@ -18,7 +18,7 @@ from salver.engine.pool import Pool
 from salver.engine.replica import Ready
 from salver.errors import DeadlineExceeded, NotReady, QueueFull, ReplicaStartFailed, TooManyRows
 from salver.options import DeploymentOptions
-from salver.types import Outcome
+from salver.types import Outcome, Outcomes
 
 
 class Served:
@@ -367,6 +367,38 @@ def test_an_error_of_the_transport_fails_the_batch_and_keeps_the_replica() -> No
         assert "secret" not in outcome.failure.message
         assert "secret" in str(outcome.failure.detail)
         assert 1 == served.pool.idle
+        assert 1 == len(served.workers.made)
+        await served.pool.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Outcomes(2, {"prediction": ["A", "B"]}),
+        Outcomes(4, {"prediction": ["A", "B", "C", "D"]}),
+        Outcomes(3, {"prediction": ["A", "B"]}),
+        Outcomes(3, {"prediction": ["A", "B", "C"]}, details={"novelty": [0.1]}),
+    ],
+)
+def test_an_answer_that_cannot_be_told_apart_by_rows_fails_the_batch(answer: Outcomes) -> None:
+    """All of its askers hear `internal_error` at once, none is given what may be another row's."""
+
+    async def scenario() -> None:
+        served = await Served().start()
+        first, second = served.ask("a"), served.ask("b", "c")
+        await settle()
+        started = asyncio.get_running_loop().time()
+        served.latest.answer(answer)
+        outcomes = [*await first, *await second]
+        assert ["internal_error"] * 3 == [o.failure.code for o in outcomes if o.failure]
+        assert started == asyncio.get_running_loop().time()
+
+        later = served.ask("d")
+        await settle()
+        served.latest.answer()
+        assert ["D"] == predictions(await later)
         assert 1 == len(served.workers.made)
         await served.pool.stop()
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from policies.held_out import held_out
 from salver import Checkpoint, Threshold, checkpoint, deployment
 from salver.definition import Deployment
-from salver.engine.loading import Loaded, load, references, version_of
+from salver.engine.loading import CALIBRATION, Loaded, load, references, version_of
 from salver.errors import CheckpointCorrupt, ConfigError, ReplicaStartFailed
 from salver.testing import StubModel
+from salver.trust.fitted import Fitted
+from salver.trust.novelty import Layers
 
 
 class Text(BaseModel):
@@ -88,6 +92,43 @@ def test_a_golden_example_that_fails_stops_the_start(
     """A model that answers otherwise than recorded must not serve."""
     with pytest.raises(error, match=says):
         loaded(bound(examples=[example]))
+
+
+class Encoder(StubModel):
+    """Gives hidden states of one layer."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def __call__(self, batch: Any) -> Any:
+        n = len(batch["text"])
+        return {"prediction": ["x"] * n, "hidden_states": np.zeros((n, self.size), np.float32)}
+
+
+def calibrated_on(layers: int, size: int, folder: Path) -> dict[str, Any]:
+    """A calibration whose novelty is of hidden states of this shape."""
+    folder.mkdir()
+    whitenings = np.tile(np.eye(size, dtype=np.float32), (layers, 1, 1))
+    score = Layers(np.zeros((layers, size), np.float32), whitenings, (1.0,) * layers)
+    Fitted(None, score, held_out(60)).save(folder)
+    return {CALIBRATION: {"path": str(folder), "digest": Checkpoint.create(folder).digest}}
+
+
+def test_hidden_states_of_another_shape_than_those_calibrated_stop_the_start(
+    tmp_path: Path,
+) -> None:
+    """The first golden example shows it, and the message is one line with what to do."""
+    one = deployment(input=Text, examples=[{"text": "a"}])(Encoder).bind(5)
+    loaded(one, calibrated_on(1, 5, tmp_path / "same"))
+    for layers, size in ((1, 6), (2, 5)):
+        resolved = calibrated_on(layers, size, tmp_path / f"{layers} of {size}")
+        with pytest.raises(ReplicaStartFailed) as refused:
+            loaded(one, resolved)
+        (line,) = refused.value.message.splitlines()
+        assert line.startswith("Encoder failed on its golden example {'text': 'a'}: ")
+        assert f"(rows, {layers}, {size}), but the model gave shape (1, 1, 5)" in line
+        assert line.endswith("Run salver calibrate again.")
 
 
 def make_checkpoint(path: Path, **metadata: Any) -> dict[str, Any]:

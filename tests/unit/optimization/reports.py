@@ -67,6 +67,7 @@ def report(*candidates: Candidate, **given: Any) -> Report:
         digest="0123456789abcdef" * 4,
         gate=GATES["lossless"],
         gate_rows=ROWS,
+        unfit=0,
         calibration_rows=128,
         label="",
         original=Speed(45.1, 83.2, 22.17, 3.21, 1234.5),

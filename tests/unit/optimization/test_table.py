@@ -62,6 +62,16 @@ def test_the_head_says_what_was_measured_on_what() -> None:
     assert "other decisions: up to 1%; flips where the margin was above 0.1: none" in found
 
 
+def test_the_head_counts_rows_that_do_not_fit_the_input() -> None:
+    """Beside those that candidates were judged on, with labels or without."""
+    assert "judged on 1,000 rows; 1,234 more do not fit the input. 128 other" in flowing(
+        text(report(unfit=1234))
+    )
+    found = flowing(text(replace(with_labels(), unfit=2)))
+    assert "whose true classes stand in 'tag'; 2 more do not fit the input. 128 other" in found
+    assert "do not fit" not in text(report())
+
+
 def test_what_was_refused_or_failed_says_why() -> None:
     """All reasons of one candidate stand together."""
     found = flowing(text(report()))

@@ -17,6 +17,8 @@ from salver.trust.quality import (
     calibration_error,
     checked,
     honesty,
+    is_distribution,
+    is_share,
     log_loss,
     macro_f1,
     reliability,
@@ -179,6 +181,13 @@ def test_the_interval_of_a_bin_is_wilsons() -> None:
     assert (0.0, 0.27753) == pytest.approx((none.right.low, none.right.high), abs=1e-5)
     assert isinstance(none, Bin)
     assert none.right.low <= none.right.value
+
+
+def test_a_distribution_has_shares_that_sum_to_1() -> None:
+    """But for rounding; what is not a number is no share."""
+    rows = np.array([[0.2, 0.8], [0.2, 0.7995], [0.2, 0.79], [0.9, 0.9], [-0.1, 1.1], [np.nan, 1]])
+    assert [True, True, False, False, False, False] == is_distribution(rows).tolist()
+    assert [[True, True], [False, False], [False, True]] == is_share(rows[3:]).tolist()
 
 
 def test_what_is_no_probabilities_or_no_positions_is_refused() -> None:

@@ -164,7 +164,8 @@ def _booster(artifact: Artifact) -> Any:
     try:
         booster.load_model(bytearray(content))  # the format is told by the bytes, not by the name
     except xgboost.core.XGBoostError as error:
-        raise CheckpointError(f"{name} is no booster that XGBoost reads: {error}") from error
+        reason = str(error).partition("\n")[0]  # below it stands the stack of its own code
+        raise CheckpointError(f"{name} is no booster that XGBoost reads: {reason}") from error
     if not booster.num_features():
         raise CheckpointError(f"{name} is no booster: it takes no features.")
     return booster
