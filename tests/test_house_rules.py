@@ -22,6 +22,12 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # tests are. Any other module has its mirror in tests/unit.
 TESTED_ELSEWHERE = {
     "__init__.py": "tests/test_public_api.py",
+    "account/__init__.py": "tests/e2e/test_cli_report.py",
+    "account/file.py": "tests/unit/account/test_store.py",
+    "account/metrics.py": "tests/unit/account/test_account.py",
+    "account/reading.py": "tests/unit/account/test_account.py",
+    "account/results.py": "tests/unit/account/test_evaluation.py",
+    "account/rows.py": "tests/unit/account/test_evaluation.py",
     "bare.py": "tests/parity",  # it is one of the paths that are compared
     "calibration/__init__.py": "tests/e2e/test_cli_calibrate.py",
     "calibration/page.py": "tests/unit/calibration/test_calibration_page.py",
@@ -29,6 +35,7 @@ TESTED_ELSEWHERE = {
     "calibration/results.py": "tests/unit/calibration/test_calibration_table.py",
     "calibration/table.py": "tests/unit/calibration/test_calibration_table.py",
     "calibration/run.py": "tests/e2e/test_cli_calibrate.py",  # it joins the others
+    "cli/account.py": "tests/e2e/test_cli_report.py",
     "cli/calibrate.py": "tests/e2e/test_cli_calibrate.py",
     "cli/__init__.py": "tests/e2e",  # its commands start servers and jobs
     "cli/__main__.py": "tests/on_ray",
@@ -42,6 +49,12 @@ TESTED_ELSEWHERE = {
     "cluster/assigning.py": "tests/on_ray/test_variants_on_ray.py",
     "cluster/life.py": "tests/on_ray",
     "cluster/picture.py": "tests/on_ray/test_simulate.py",
+    "monitoring/__init__.py": "tests/e2e/test_cli_report.py",
+    "monitoring/feedback.py": "tests/e2e/test_cli_report.py",
+    "monitoring/page.py": "tests/unit/monitoring/test_monitoring_page.py",
+    "monitoring/pictures.py": "tests/unit/monitoring/test_monitoring_page.py",
+    "monitoring/run.py": "tests/e2e/test_cli_report.py",  # it joins the others
+    "monitoring/table.py": "tests/unit/monitoring/test_monitoring_table.py",
     "run.py": "tests/e2e",  # it joins all the others
     "subject.py": "tests/e2e/test_cli_calibrate.py",  # of verbs about one model
     "session.py": "tests/e2e/test_session.py",  # it starts engines and servers

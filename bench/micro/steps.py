@@ -206,11 +206,12 @@ def _answering(one: Deployment, outcomes: Sequence[Outcome]) -> Callable[[], Non
     )
     lane = cast(PredictLane, front.lanes()[b"/predict/"])
     connection, lanes = _connection(lane)
-    futures = [_Answered([outcome]).ask(Batch((), [])) for outcome in outcomes]
+    nothing = Batch((), [])
+    futures = [_Answered([outcome]).ask(nothing) for outcome in outcomes]
 
     def run() -> None:
         for future in futures:
             request = LaneRequest(connection, lanes, lane, {}, keep_alive=True)
-            lane.finish(request, 0.0, future)
+            lane.finish(request, nothing, 0.0, future)
 
     return run

@@ -1,7 +1,8 @@
 """Asks a running service over HTTP, and asks again where that is safe and likely to help.
 
-A prediction changes nothing, so it may be asked twice: after a connection that broke, an answer
-that a proxy gave because a replica had ended, or 503. It does not know the service's code.
+A prediction changes nothing, nor does a label that is told again, so both may be asked twice: after a
+connection that broke, an answer that a proxy gave because a replica had ended, or 503. It does not
+know the service's code.
 """
 
 from __future__ import annotations
@@ -60,12 +61,20 @@ class Client:
 
     @overload
     def predict(
-        self, rows: Row, deployment: str | None = None, details: Sequence[str] = ()
+        self,
+        rows: Row,
+        deployment: str | None = None,
+        details: Sequence[str] = (),
+        request_id: str | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
     def predict(
-        self, rows: Sequence[Row], deployment: str | None = None, details: Sequence[str] = ()
+        self,
+        rows: Sequence[Row],
+        deployment: str | None = None,
+        details: Sequence[str] = (),
+        request_id: str | None = None,
     ) -> list[dict[str, Any]]: ...
 
     def predict(
@@ -73,6 +82,7 @@ class Client:
         rows: Row | Sequence[Row],
         deployment: str | None = None,
         details: Sequence[str] = (),
+        request_id: str | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Asks for one row, or for several at once.
 
@@ -80,6 +90,8 @@ class Client:
             rows: One row, or a list of them.
             deployment: Which one; null if the service has one.
             details: What each answer shall carry beyond the result, such as "confidence".
+            request_id: Of this request, by which `feedback` names it: up to 64 letters, digits,
+                dots, dashes and underscores; null lets the service choose one.
 
         Returns:
             The answer, or one for each row in order; a row of a list that failed has `error`.
@@ -94,8 +106,27 @@ class Client:
         body = orjson.dumps(rows if isinstance(rows, Mapping) else list(rows))
         named = [details] if isinstance(details, str) else details
         query = f"?{urlencode({'details': ','.join(named)})}" if named else ""
-        results: list[dict[str, Any]] = self._answer(f"{self._url}{path}{query}", body)["results"]
+        headers = {} if request_id is None else {"x-request-id": request_id}
+        answer = self._answer(f"{self._url}{path}{query}", body, "results", headers)
+        results: list[dict[str, Any]] = answer["results"]
         return results[0] if isinstance(rows, Mapping) else results
+
+    def feedback(self, labels: Sequence[Mapping[str, Any]]) -> int:
+        """Tells what turned out to be true of rows that were answered, to a service that records.
+
+        Args:
+            labels: Each with `request_id`, `label` and, for requests of several rows, `row`.
+
+        Returns:
+            How many are of rows that are on record; the others are kept, too.
+
+        Raises:
+            InvalidInput: If a label is not of this form; none is kept then.
+            SalverError: As `predict`; a service that records nothing has no such route.
+        """
+        body = orjson.dumps(list(labels))
+        matched: int = self._answer(f"{self._url}/feedback/", body, "matched")["matched"]
+        return matched
 
     def close(self) -> None:
         """Closes the connections."""
@@ -107,12 +138,14 @@ class Client:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _answer(self, url: str, body: bytes) -> Any:
+    def _answer(
+        self, url: str, body: bytes, wanted: str, headers: Mapping[str, str] | None = None
+    ) -> Any:
         end = time.monotonic() + self._retry_s
         pause = FIRST_PAUSE_S
         while True:
             try:
-                return self._once(url, body)
+                return self._once(url, body, wanted, {**self._pool.headers, **(headers or {})})
             except (NotReady, QueueFull) as error:
                 wait = max(pause, error.retry_after_s or 0)
                 if time.monotonic() + wait > end:
@@ -120,9 +153,9 @@ class Client:
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def _once(self, url: str, body: bytes) -> Any:
+    def _once(self, url: str, body: bytes, wanted: str, headers: Mapping[str, str]) -> Any:
         try:
-            response = self._pool.request("POST", url, body=body)
+            response = self._pool.request("POST", url, body=body, headers=headers)
         except urllib3.exceptions.ReadTimeoutError as error:
             raise DeadlineExceeded(f"{url} did not answer within {self._timeout_s:g} s.") from error
         except (urllib3.exceptions.LocationValueError, urllib3.exceptions.SSLError) as error:
@@ -130,7 +163,7 @@ class Client:
         except urllib3.exceptions.HTTPError as error:
             raise NotReady(f"{url} cannot be reached: {error}", 0) from error
         said = _decoded(response.data)
-        if response.status == 200 and "results" in said:
+        if response.status == 200 and wanted in said:
             return said
         raise _error(said, response, url)
 

@@ -38,6 +38,7 @@
     │   ├── OutputInUse
     │   ├── ManifestMismatch
     │   └── TooManyBadRows
+    ├── AccountError             the account of predictions cannot be read or written
     └── ClusterError             Ray cannot be reached, or cannot run the service
 
 A message says what was given, what was wanted and what to do. `code` is stable and `status` is
@@ -347,6 +348,12 @@ class TooManyBadRows(OfflineError):
     """More rows failed than the job allows."""
 
     code = "too_many_bad_rows"
+
+
+class AccountError(SalverError):
+    """The account of predictions cannot be read or written."""
+
+    code = "account_error"
 
 
 class ClusterError(SalverError):

@@ -97,6 +97,9 @@ _BOUNDS: dict[str, Bound] = {
     "max_body_bytes": _integer(1),
     "max_rows": _integer(1),
     "drain_timeout_s": _number(0),
+    "record": _optional(("the path of a file", lambda v: isinstance(v, str) and v != "")),
+    "record_inputs": _kind(bool, "true or false"),
+    "max_records": _integer(1000),
 }
 
 
@@ -232,6 +235,9 @@ class ServerSettings:
         max_body_bytes: Largest request body, in bytes.
         max_rows: Most rows in one request.
         drain_timeout_s: Seconds that requests in flight have to finish at shutdown.
+        record: File in which answers are kept for `salver report`; null keeps none.
+        record_inputs: Whether to keep the rows that were asked, too.
+        max_records: Most rows that are kept; beyond, the oldest go.
     """
 
     host: str = "127.0.0.1"
@@ -242,6 +248,9 @@ class ServerSettings:
     max_body_bytes: int = 8 * 1024 * 1024
     max_rows: int = 1000
     drain_timeout_s: float = 30.0
+    record: str | None = None
+    record_inputs: bool = False
+    max_records: int = 1_000_000
 
     def __post_init__(self) -> None:
         _check(self)

@@ -83,6 +83,7 @@ def compare(
     name: str | None,
     settings: Configuration,
     *,
+    fill_defaults: bool = False,
     on_ray: bool = False,
 ) -> Report:
     """Runs every row of a file through every path of a deployment and compares the answers.
@@ -93,6 +94,7 @@ def compare(
         name: Deployment; may be null when the service exposes one.
         settings: Options given outside the code; `num_replicas` is 1, nothing waits, and no batch
             size is left to a measurement, so that batches are the same on every path.
+        fill_defaults: Whether columns may be absent whose fields have a default.
         on_ray: Whether Ray Serve and Ray Data are compared too, on a Ray of their own.
 
     Raises:
@@ -108,19 +110,21 @@ def compare(
         if overrides.options_for(each, deployment.options).max_batch_size is None:
             sized = f"{each}.max_batch_size={DEFAULT_BATCH_SIZE}"
             configuration = replace(configuration, sets=(*configuration.sets, sized))
+    options = {**FORMAT, "fill_defaults": fill_defaults}
     session = Session(service)
     try:
         session.start(target, configuration)
         engine = session.engine
         assert engine is not None
         deployment = engine.deployment(chosen.name)
-        rows = read(path, deployment, engine.offline_replica(chosen.name).lengths)
+        lengths = engine.offline_replica(chosen.name).lengths
+        rows = read(path, deployment, lengths, fill_defaults)
         answers = {
             "HTTP": _over_http(
                 session.listen(ServerSettings(port=0)).address, service, deployment, rows
             ),
             "offline job": _offline(
-                lambda out: session.wait_for(run_files(engine, chosen.name, path, out, FORMAT)),
+                lambda out: session.wait_for(run_files(engine, chosen.name, path, out, options)),
                 len(rows.given),
             ),
         }
@@ -132,7 +136,7 @@ def compare(
     finally:
         session.close()
     if on_ray:
-        answers |= _on_ray(target, path, service, deployment, configuration, rows)
+        answers |= _on_ray(target, path, service, deployment, configuration, rows, options)
     return compared(answers)
 
 
@@ -143,6 +147,7 @@ def _on_ray(
     deployment: Deployment,
     configuration: Configuration,
     rows: Rows,
+    options: Mapping[str, Any],
 ) -> dict[str, list[Answer]]:
     from salver.cluster import life
     from salver.cluster.connection import Cluster
@@ -162,7 +167,7 @@ def _on_ray(
             silent,
             deployment=deployment.name,
             paths=(path, out),
-            options=FORMAT,
+            options=options,
             cluster=Cluster(),
         )
 
@@ -184,8 +189,8 @@ class Rows:
     rejected: list[int]
 
 
-def read(path: str, deployment: Deployment, lengths: Lengths) -> Rows:
-    """All rows of one file, in batches by `lengths`.
+def read(path: str, deployment: Deployment, lengths: Lengths, fill_defaults: bool) -> Rows:
+    """All rows of one file, in batches by `lengths`; absent columns are filled if that is allowed.
 
     Raises:
         InputUnreadable: If it cannot be read, or is more than one file.
@@ -194,7 +199,7 @@ def read(path: str, deployment: Deployment, lengths: Lengths) -> Rows:
     if len(source.files) != 1:
         raise InputUnreadable(f"{path} is {len(source.files)} files; parity compares one file.")
     schema, size = deployment.schema, deployment.options.max_batch_size
-    reader = open_reader(source, schema, delimiter=None, fill_defaults=False)
+    reader = open_reader(source, schema, delimiter=None, fill_defaults=fill_defaults)
     chunk_rows = JobOptions().chunk_rows
     blocks = reader.blocks(Cursor(), min(BLOCK_ROWS, chunk_rows))
     rows = Rows([], [], [])

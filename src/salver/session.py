@@ -11,7 +11,7 @@ import threading
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
@@ -20,6 +20,10 @@ from salver.errors import ConfigError
 from salver.options import ServerSettings
 from salver.service import Service
 from salver.settings import Overrides, gather_overrides
+
+if TYPE_CHECKING:
+    from salver.account.about import About
+    from salver.account.account import Account
 
 Result = TypeVar("Result")
 
@@ -52,6 +56,10 @@ class Configuration:
         settings.refuse_exposure()
         return settings
 
+    def record(self, overrides: Overrides) -> str | None:
+        """File in which answers are kept; null if none are."""
+        return self._unchecked(overrides).record
+
     def drain_timeout_s(self, overrides: Overrides) -> float:
         """Seconds that what runs has to finish at the end."""
         return self._unchecked(overrides).drain_timeout_s
@@ -74,6 +82,7 @@ class Face:
         from salver.online.http import HttpLimits, make_server
 
         service = engine.service
+        self._account = _account(engine, settings)
         self.front = Front(
             service,
             engine.handles,
@@ -81,6 +90,7 @@ class Face:
             registry=engine.metrics.registry,
             readiness=engine.readiness,
             examples=engine.examples,
+            recording=self._account,
         )
         hosts = settings.allowed_hosts
         limits = HttpLimits(
@@ -116,7 +126,31 @@ class Face:
     async def stop(self) -> None:
         """Readiness off, no new connections, requests in flight answered."""
         self.front.begin_shutdown()
-        await self._server.stop(self._settings.drain_timeout_s)
+        try:
+            await self._server.stop(self._settings.drain_timeout_s)
+        finally:
+            if self._account is not None:
+                await asyncio.to_thread(self._account.close)
+
+
+def _account(engine: LocalEngine, settings: ServerSettings) -> Account | None:
+    """Where answers are kept, if that is asked for."""
+    if settings.record is None:
+        return None
+    from salver.account.about import about_deployment
+    from salver.account.account import Account
+
+    def tells(name: str) -> About:
+        return about_deployment(engine.deployment(name), engine.checkpoints(name))
+
+    return Account(
+        Path(settings.record),
+        version=engine.version,
+        tells=tells,
+        registry=engine.metrics.registry,
+        with_inputs=settings.record_inputs,
+        max_records=settings.max_records,
+    )
 
 
 class Session:

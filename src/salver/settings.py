@@ -161,6 +161,11 @@ def cache_dir() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "salver"
 
 
+def api_key() -> str | None:
+    """The key that a service asks for: `SALVER_API_KEY`."""
+    return os.environ.get(PREFIX + "API_KEY")
+
+
 def tracking_uri() -> str:
     """Where MLflow's store is: `SALVER_TRACKING_URI`, `MLFLOW_TRACKING_URI` or `mlflow.db` here."""
     return (

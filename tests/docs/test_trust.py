@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from salver import Checkpoint
+from salver.account.metrics import ALARMS
 from salver.bounds import TooFew
 from salver.options import DETAILS
 from salver.policies import (
@@ -28,6 +31,7 @@ from salver.policies import (
 )
 
 pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,12 +76,11 @@ def salver(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_service_of_the_page_answers_as_it_says(folder: Path) -> None:
-    """The request of the page, with each detail."""
-    asked = re.search(r"^curl -s '[^']*(/predict/[^']*)' .*?-d '(.*?)'$", TEXT, re.M | re.S)
-    assert asked
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[str]:
+    """The URL of the page's service."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "salver.cli", "serve", "service:service", "--port", "0"],
+        [sys.executable, "-m", "salver.cli", "serve", "service:service", "--port", "0", *options],
         cwd=folder,
         env={**os.environ, "SALVER_CACHE_DIR": str(folder / "cache")},
         stderr=subprocess.PIPE,
@@ -90,14 +93,45 @@ def test_the_service_of_the_page_answers_as_it_says(folder: Path) -> None:
             line = process.stderr.readline()
             assert line, said
             said += line
-        url = re.findall(r"http://[\d.:]+", said)[0]
+        yield re.findall(r"http://[\d.:]+", said)[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_the_live_account_of_the_page(folder: Path) -> None:
+    """Its commands and its client leave a report, and every metric and alarm that it names exists."""
+    serve, feedback, report = re.findall(
+        r"^salver (?:serve|feedback|report) .*answers\.db$", TEXT, re.MULTILINE
+    )
+    (client,) = (block for _, block in BLOCKS if "client.feedback" in block)
+    with served(folder, *serve.split()[3:]) as url:
+        script = client.replace("http://127.0.0.1:8000", url)
+        subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, timeout=60)
+        (folder / "labels.csv").write_text("request_id,label\ngame-17,sailing\n")
+        told = salver(folder, *feedback.split()[1:])
+        assert 0 == told.returncode, told.stderr
+        assert "1 label kept, 1 of them" in told.stderr
+        with urllib.request.urlopen(f"{url}/metrics") as response:
+            metrics = response.read().decode()
+    ended = salver(folder, *report.split()[1:])
+    assert 0 == ended.returncode, ended.stdout + ended.stderr
+    assert "0 of 1" in ended.stdout  # the rook and the pawn are no boat
+    table = TEXT.partition("| metric | |")[2].partition("\n\n")[0]
+    for name in re.findall(r"`(salver_\w+)", table):
+        assert f"# TYPE {name} " in metrics
+    assert set(re.findall(r"`([a-z_]+)`", table.splitlines()[2])) == set(ALARMS)
+
+
+def test_the_service_of_the_page_answers_as_it_says(folder: Path) -> None:
+    """The request of the page, with each detail."""
+    asked = re.search(r"^curl -s '[^']*(/predict/[^']*)' .*?-d '(.*?)'$", TEXT, re.M | re.S)
+    assert asked
+    with served(folder) as url:
         kind = {"content-type": "application/json"}
         request = urllib.request.Request(url + asked[1], asked[2].encode(), kind)
         with urllib.request.urlopen(request) as response:
             (answer,) = json.load(response)["results"]
-    finally:
-        process.terminate()
-        process.communicate()
     assert "unknown" == answer["prediction"]
     assert re.fullmatch(r"Novelty: \d+\.\d\d is above \d+\.\d\d", answer["abstained"])
     assert {"confidence", "novelty"} <= set(answer)

@@ -4,101 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from processes import wait_until
-
-from salver import Checkpoint
+from topics_lab import JUNK, PATIENCE_S, PROMISES, SERVICE, SERVICES, Lab, asked
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
-
-SERVICES = Path(__file__).parent / "services"
-SERVICE = f"{SERVICES / 'topics.py'}:service"
-PATIENCE_S = 120.0
-PROMISES = "policy=[{Novelty: {share: 0.02, otherwise: unknown}}, {Precision: {precision: 0.9}}]"
-JUNK = {"text": "xq7 zzkw 93jd"}
-
-
-class Lab:
-    """A classifier, held-out rows, rows of training, and a cache of its own."""
-
-    def __init__(self, root: Path) -> None:
-        sys.path.insert(0, str(SERVICES))
-        import topics
-
-        self.root = root
-        self.folder = root / "topics"
-        self.folder.mkdir()
-        topics.make(self.folder)
-        self.digest = Checkpoint.create(self.folder).digest
-        self.held_out = self.written("heldout.jsonl", topics.rows(600, seed=1))
-        self.train = self.written("train.jsonl", topics.rows(600, seed=2))
-        self.new = self.written("new.jsonl", [*topics.rows(300, seed=3), JUNK])
-
-    def written(self, name: str, rows: list[dict[str, str]]) -> Path:
-        path = self.root / name
-        path.write_text("\n".join(map(json.dumps, rows)))
-        return path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "TOPICS": str(self.folder),
-            "SALVER_CACHE_DIR": str(self.root / "cache"),
-        }
-
-    def salver(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs one command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "salver.cli", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-            env=self.environment,
-        )
-
-    @contextmanager
-    def served(self, *options: str) -> Iterator[tuple[str, str]]:
-        """The URL of the service, and what it said at start."""
-        command = [sys.executable, "-m", "salver.cli", "serve", SERVICE, "--port", "0", *options]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self.environment)
-        try:
-            assert process.stderr is not None
-            lines: list[str] = []
-            for line in process.stderr:
-                lines.append(line)
-                if line.startswith("Ready."):
-                    break
-            url = re.search(r"http://[\d.:]+", "".join(lines))
-            assert url, lines
-            yield url[0], "".join(lines)
-        finally:
-            process.terminate()
-            wait_until(lambda: process.poll() is not None, "ended")
-            process.stderr.close()
-
-
-def asked(url: str, rows: Any, query: str = "") -> list[dict[str, Any]]:
-    request = urllib.request.Request(
-        f"{url}/predict/{query}", json.dumps(rows).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request) as response:
-        found: list[dict[str, Any]] = json.load(response)["results"]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +151,44 @@ def test_too_few_rows_are_refused(lab: Lab, tmp_path: Path) -> None:
     ended = lab.salver("calibrate", SERVICE, "--on", str(few))
     assert 1 == ended.returncode
     assert "at least 50" in ended.stderr
+
+
+def test_columns_with_a_default_may_be_absent_if_that_is_said(lab: Lab) -> None:
+    """From each of the files; rows that do not fit are counted, on the way and in the report."""
+    held_out, train = (path.read_text().splitlines() for path in (lab.held_out, lab.train))
+    bad = '{"text": 5, "topic": "chess"}'
+    on = lab.root / "some.jsonl"
+    on.write_text("\n".join([*held_out[:60], bad, bad]))
+    trained = lab.root / "trained.jsonl"
+    trained.write_text("\n".join([*train[:100], bad]))
+    junk = lab.written("more_junk.jsonl", [JUNK])
+    given = ["calibrate", f"{SERVICES / 'topics.py'}:noted", "--on", str(on)]
+    given += ["--train", str(trained), "--against", str(junk)]
+    refused = lab.salver(*given)
+    assert 1 == refused.returncode
+    assert "--fill-defaults" in refused.stderr
+    ended = lab.salver(*given, "--fill-defaults")
+    assert 0 == ended.returncode, ended.stderr
+    assert f"2 of 62 rows of {on} do not fit the input of NotedTopics" in ended.stderr
+    assert "the first, file some.jsonl, row 60, line 61: text: Input should be" in ended.stderr
+    assert f"1 of 101 rows of {trained} do not fit" in ended.stderr
+    said = " ".join(ended.stdout.split())
+    assert "held-out rows; 2 more do not fit its input." in said
+    assert "100 rows of training were asked, too, for the novelty score; 1 more do not" in said
+    assert "rows of more_junk" in said
+
+
+def test_a_model_of_scores_for_each_class_is_calibrated_without_confidence(lab: Lab) -> None:
+    """The report says why; its novelty and its policies are judged as ever."""
+    tags = f"{SERVICES / 'topics.py'}:tags"
+    ended = lab.salver(
+        "calibrate", tags, "--on", str(lab.held_out), "--set", "policy={Novelty: {}}"
+    )
+    assert 0 == ended.returncode, ended.stderr
+    said = " ".join(ended.stdout.split())
+    assert "On 600 of 600 rows the model's probabilities do not sum to 1" in said
+    assert "it has no confidence, novelty is from the words of the texts" in said
+    assert "Novelty(0.01)" in said
 
 
 def test_rows_that_are_no_held_out_ones_are_left_out(lab: Lab, tmp_path: Path) -> None:

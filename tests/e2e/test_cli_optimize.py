@@ -248,6 +248,19 @@ def test_too_few_rows_are_refused(lab: Lab, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_columns_with_a_default_may_be_absent_if_that_is_said(lab: Lab, tmp_path: Path) -> None:
+    """From the rows for calibration, too; rows that do not fit are counted in each file."""
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join([*lab.rows.read_text().splitlines()[:60], '{"pixels": [1]}']))
+    given = ["optimize", f"{SERVICES / 'digits.py'}:noted", "--on", str(few)]
+    refused = lab.salver(*given)
+    assert 1 == refused.returncode
+    assert "--fill-defaults" in refused.stderr
+    filled = lab.salver(*given, "--calibrate-on", str(few), "--fill-defaults")
+    assert "rows are left to judge candidates on" in filled.stderr
+    assert 2 == filled.stderr.count(f"1 of 61 rows of {few} do not fit the input of NotedDigits")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

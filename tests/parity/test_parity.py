@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from salver.errors import InputUnreadable
+from salver.errors import InputUnreadable, MissingColumns
 from salver.parity import compare, compared
 from salver.run import Configuration
 
@@ -94,6 +94,18 @@ def test_a_model_that_drifts_is_found(tmp_path):
     assert not report.equal
     assert "row" in report.text()
     assert "bare class and" in report.differences[0]
+
+
+def test_absent_columns_are_filled_on_every_path_if_that_is_said(tmp_path):
+    """A file without a column whose field has a default is refused, or answered alike everywhere."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps({"text": f"t{i}"}) for i in range(20)))
+
+    with pytest.raises(MissingColumns, match="--fill-defaults"):
+        compare(f"{SERVICES}:plain", str(path), None, Configuration())
+    report = compare(f"{SERVICES}:plain", str(path), None, Configuration(), fill_defaults=True)
+
+    assert report.equal, report.text()
 
 
 def test_several_files_are_refused(tmp_path):

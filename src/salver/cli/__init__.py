@@ -15,6 +15,7 @@ import click
 
 from salver import __version__
 from salver.cli import on_ray
+from salver.cli.account import feedback, report
 from salver.cli.calibrate import calibrate
 from salver.cli.optimize import optimize
 from salver.cli.shared import (
@@ -24,6 +25,7 @@ from salver.cli.shared import (
     DETAILS,
     ENGINE,
     EXAMPLE,
+    FILL_DEFAULTS,
     ORIGINAL,
     SETS,
     TARGET,
@@ -69,6 +71,7 @@ def main(log_level: str) -> None:
     salver serve models:/tagger@champion               a model of MLflow as it is
     salver optimize service:service --on heldout.csv   faster, if its answers stay the same
     salver calibrate service:service --on heldout.csv  what its confidence is worth
+    salver report service:service --record answers.db  do its promises hold, are its inputs the same?
     """
     import logging
 
@@ -83,6 +86,12 @@ def main(log_level: str) -> None:
 @click.option("--host", help="Address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to bind; 0 picks a free one.  [default: 8000]")
 @click.option("--insecure", is_flag=True, help="Allow other machines to ask without an API key.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keep answers in FILE and take true labels at /feedback/, for salver report.",
+)
 @click.option(
     "--optimize-for",
     type=click.Choice(["throughput", "latency"]),
@@ -101,6 +110,7 @@ def serve(  # noqa: PLR0913 - one for each option
     host: str | None,
     port: int | None,
     insecure: bool,
+    record: str | None,
     optimize_for: str | None,
     engine: str,
     address: str | None,
@@ -122,7 +132,7 @@ def serve(  # noqa: PLR0913 - one for each option
     from salver.run import serve_until_signalled
     from salver.session import Configuration
 
-    given = {"host": host, "port": port, "insecure": insecure or None}
+    given = {"host": host, "port": port, "insecure": insecure or None, "record": record}
     server = {name: value for name, value in given.items() if value is not None}
     if optimize_for is not None:
         sets = (*sets, f"optimize_for={optimize_for}")
@@ -156,9 +166,7 @@ def serve(  # noqa: PLR0913 - one for each option
     "--max-bad-rows", type=int, help="Stop when more rows than this fail.  [default: no limit]"
 )
 @click.option("--delimiter", help="Of CSV input.  [default: found in the header]")
-@click.option(
-    "--fill-defaults", is_flag=True, help="Let columns be absent whose fields have a default."
-)
+@FILL_DEFAULTS
 @ENGINE
 @ADDRESS
 @WORKING_DIR
@@ -240,15 +248,17 @@ def best_run(experiment: str, metric: str, mode: Any, tracking_uri: str | None) 
 @TARGET
 @click.option("--on", "rows", required=True, help="CSV, JSON Lines or Parquet file of rows.")
 @click.option("--deployment", help="Which one, when the service has several.")
+@FILL_DEFAULTS
 @ENGINE
 @CONFIG
 @SETS
 @ALLOW_CODE
 @ORIGINAL
-def parity(
+def parity(  # noqa: PLR0913 - one for each option
     target: str,
     rows: str,
     deployment: str | None,
+    fill_defaults: bool,
     engine: str,
     config: Path | None,
     sets: tuple[str, ...],
@@ -265,7 +275,9 @@ def parity(
     from salver.session import Configuration
 
     configuration = Configuration(config, overrides(sets, allow_code, original))
-    report = compare(target, rows, deployment, configuration, on_ray=engine == "ray")
+    report = compare(
+        target, rows, deployment, configuration, fill_defaults=fill_defaults, on_ray=engine == "ray"
+    )
     click.echo(report.text())
     if not report.equal:
         sys.exit(1)
@@ -294,5 +306,14 @@ def _prepare(engine: str, address: str | None, optimize_for: str | None) -> None
 
 for _verb in (serve, predict, parity):
     _verb.help = cleandoc(_verb.help or "") + EXAMPLE
-for _verb in (optimize, calibrate, on_ray.status, on_ray.shutdown, on_ray.build, on_ray.simulate):
+for _verb in (
+    optimize,
+    calibrate,
+    feedback,
+    report,
+    on_ray.status,
+    on_ray.shutdown,
+    on_ray.build,
+    on_ray.simulate,
+):
     main.add_command(_verb)

@@ -34,7 +34,10 @@ def assignment_of(
     file, colon, attribute = target.rpartition(":")
     where = f"{Path(file).resolve()}{colon}{attribute}" if file.endswith(".py") else target
     path = tuple(sys.path)
-    assignment = Assignment(where, overrides.deployments, resolved, overrides.server, path)
+    server = dict(overrides.server)
+    if server.get("record"):  # processes of Ray work in folders of their own
+        server["record"] = str(Path(server["record"]).resolve())
+    assignment = Assignment(where, overrides.deployments, resolved, server, path)
     in_force = [
         one.with_options(assignment.options_of(one)) for one in service.deployments.values()
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,10 +18,13 @@ from prometheus_client import CollectorRegistry
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from salver.account.about import About, about_deployment
+from salver.account.account import Account
 from salver.cluster.handle import RayHandle
 from salver.cluster.replica import Assignment
 from salver.cluster.states import described
 from salver.definition import Handle
+from salver.engine.calibrations import with_calibrations
 from salver.engine.composed import ComposedHandle
 from salver.online.exchange import Exchange
 from salver.online.front import Front
@@ -52,7 +56,7 @@ class Ingress:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, assignment: Mapping[str, Any], models: Mapping[str, DeploymentHandle[Any]]
     ) -> None:
-        given = Assignment.from_json(assignment)
+        given = self._given = Assignment.from_json(assignment)
         self._service = given.service()
         self._models = dict(models)
         # The API key of a built manifest comes from the environment, where a secret belongs.
@@ -76,15 +80,37 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Admission:
         """See `ray.serve.ingress`."""
+        registry = CollectorRegistry()
         front = Front(
             self._service,
             self._handles,
             settings=self._settings,
-            registry=CollectorRegistry(),
+            registry=registry,
             readiness=lambda: self._state,
             examples=lambda name: list(self._said.get(name, {}).get("examples", [])),
+            recording=self._account(registry),
         )
         return Admission(front, self._settings)
+
+    def _account(self, registry: CollectorRegistry) -> Account | None:
+        """Where answers are kept, on the node of this process, if that is asked for."""
+        if self._settings.record is None:
+            return None
+
+        def tells(name: str) -> About:
+            deployment = self._service.deployments[name]
+            served = deployment.with_options(self._given.options_of(deployment))
+            found, _ = with_calibrations([served], self._given.resolved)
+            return about_deployment(served, found.get(name, {}))
+
+        return Account(
+            Path(self._settings.record),
+            version=lambda name: self._said.get(name, {}).get("version"),
+            tells=tells,
+            registry=registry,
+            with_inputs=self._settings.record_inputs,
+            max_records=self._settings.max_records,
+        )
 
     async def describe(self) -> dict[str, dict[str, Any]]:
         """By model: rows that were asked here and not answered yet, and the version it has."""

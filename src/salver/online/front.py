@@ -20,6 +20,8 @@ from salver.definition import Handle
 from salver.online.departure import ClientLeft, Departures
 from salver.online.docs import Docs
 from salver.online.exchange import CLIENT_LEFT, Exchange
+from salver.online.feedback import PATH as FEEDBACK
+from salver.online.feedback import FeedbackRoute, Recording
 from salver.online.guard import Guard
 from salver.online.http_lane import Lane
 from salver.online.metrics import HttpMetrics, RouteTally
@@ -61,6 +63,7 @@ class Front:
         registry: Where metrics are kept; `/metrics` shows all of it.
         readiness: State of the engine, with the key "ready".
         examples: Executed examples of a deployment, each {"input": ..., "output": ...}.
+        recording: Keeps an account of answered rows and of labels; null for none.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Front:
         registry: CollectorRegistry,
         readiness: Callable[[], dict[str, Any]],
         examples: Callable[[str], list[dict[str, Any]]],
+        recording: Recording | None = None,
     ) -> None:
         self._app = UserApp(service.app)
         self._guard = Guard(settings.api_key)
@@ -82,15 +86,22 @@ class Front:
         self._shadowed: list[str] = []
         self._routes: dict[str, _Route] = {}
         departures = Departures()
-        document = Document(service, self._app, settings, examples, self._shadows)
+        document = Document(
+            service, self._app, settings, examples, self._shadows, takes_labels=bool(recording)
+        )
         literal = self._app.literal_routes()
         for one in service.exposed:
             path = service.route_of(one)
             rows = self._metrics.rows(one.name)
             version = partial(self._version_of, one.name)
-            route = PredictRoute(one, handles[one.name], settings, rows, departures, version)
+            note = None if recording is None else partial(recording.answered, one.name)
+            route = PredictRoute(one, handles[one.name], settings, rows, departures, version, note)
             for spelling in (path, path.removesuffix("/")):
                 self._add(spelling, {"POST": route}, literal, label=path)
+        if recording is not None:
+            told = FeedbackRoute(recording, settings)
+            for spelling in (FEEDBACK, FEEDBACK.removesuffix("/")):
+                self._add(spelling, {"POST": told}, literal, label=FEEDBACK)
         self._add("/metrics", _readable(self._show_metrics), literal)
         docs = Docs(document)
         for path, page in docs.pages():

@@ -16,6 +16,8 @@ import orjson
 from salver import __version__
 from salver.definition import Deployment
 from salver.online.components import Components
+from salver.online.feedback import PATH as FEEDBACK
+from salver.online.feedback import FeedbackRoute
 from salver.online.inference import infer
 from salver.online.user_app import UserApp
 from salver.options import DETAILS, ServerSettings
@@ -103,6 +105,7 @@ class Document:
         settings: Limits, and whether a key is asked for.
         examples: Executed examples of a deployment, by name.
         shadowed: Tells whether the user's app answers a method and path of Salver's.
+        takes_labels: Whether there is a route that takes true labels.
     """
 
     def __init__(
@@ -112,12 +115,15 @@ class Document:
         settings: ServerSettings,
         examples: Callable[[str], list[Json]],
         shadowed: Callable[[str, str], bool],
+        *,
+        takes_labels: bool = False,
     ) -> None:
         self.app = app
         self._service = service
         self._settings = settings
         self._examples = examples
         self._shadowed = shadowed
+        self._takes_labels = takes_labels
         self._made_from: Any = None
         self._bytes = b""
 
@@ -154,6 +160,9 @@ class Document:
             if not self._shadowed("POST", path):
                 operation = self._predict(one, examples[one.name], components, error)
                 paths.setdefault(path, {})["post"] = operation
+        if self._takes_labels and not self._shadowed("POST", FEEDBACK):
+            row = components.add_model(FeedbackRoute.schema, "Feedback")
+            paths.setdefault(FEEDBACK, {})["post"] = _feedback(row, error)
         for path, operation in _operations(error):
             if not self._shadowed("GET", path):
                 paths.setdefault(path, {}).setdefault("get", operation)
@@ -206,6 +215,28 @@ class Document:
                 **{status: _refusal(status, text, error) for status, text in _REFUSALS.items()},
             },
         }
+
+
+def _feedback(row: Json, error: Json) -> Json:
+    body: Json = {"schema": {"oneOf": [row, {"type": "array", "items": row}]}}
+    counts = {name: {"type": "integer"} for name in ("stored", "matched")}
+    answer: Json = {"schema": {"type": "object", "required": [*counts], "properties": counts}}
+    statuses = {one: _REFUSALS[one] for one in ("413", "415", "422", "503")}
+    return {
+        "tags": ["predictions"],
+        "summary": "Tell what turned out to be true",
+        "description": "Joins true classes to answered rows by the id of their request, for `salver "
+        "report`. A later label of the same row replaces an earlier one.",
+        "operationId": "salver_feedback",
+        "requestBody": {"required": True, "content": {"application/json": body}},
+        "responses": {
+            "200": {
+                "description": "All are kept; `matched` of them are of rows that are on record.",
+                "content": {"application/json": answer},
+            },
+            **{status: _refusal(status, text, error) for status, text in statuses.items()},
+        },
+    }
 
 
 def _about(one: Deployment) -> str:

@@ -32,7 +32,7 @@ from salver.online.http_lane import LaneRequest
 from salver.online.metrics import HttpMetrics, RouteTally, RowTally
 from salver.online.refusals import BodyTooLarge
 from salver.options import DETAILS, ServerSettings
-from salver.types import Failure, Outcome
+from salver.types import Batch, Failure, Outcome
 
 _HEAD = b"content-type: application/json\r\nx-request-id: %b\r\n"
 # Numbers that are not finite become null, so that an answer is valid JSON whatever a composed
@@ -50,6 +50,7 @@ class PredictRoute:
         rows: Counts the outcomes.
         departures: Watches for clients that leave.
         version: Tells the version that answers now, for clients that ask for it.
+        note: Takes note of each request that is answered, by its id; null if nothing is recorded.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class PredictRoute:
         rows: RowTally,
         departures: Departures,
         version: Callable[[], str | None],
+        note: Callable[[bytes, Batch, Sequence[Outcome]], None] | None = None,
     ) -> None:
         self._version = version
+        self._note = note
         self._parse = deployment.schema.parse_json
         self._ask = handle.ask
         self._max_body = settings.max_body_bytes
@@ -79,24 +82,30 @@ class PredictRoute:
         """
         check_media_type(exchange.headers)
         details = asked_details(exchange.scope.get("query_string", b""))
-        body = await _read_body(exchange, self._max_body)
-        outcomes = await self._watch(self.begin(body), exchange.receive)
+        body = await read_body(exchange, self._max_body)
+        batch, future = self.begin(body)
+        outcomes = await self._watch(future, exchange.receive)
         if "version" in details:
             known = {"version": self._version()}
             outcomes = [replace(one, details={**(one.details or {}), **known}) for one in outcomes]
-        await exchange.answer(*self.written(outcomes, exchange.request_id, details))
+        await exchange.answer(*self.written(batch, outcomes, exchange.request_id, details))
 
-    def begin(self, body: bytes) -> asyncio.Future[list[Outcome]]:
+    def begin(self, body: bytes) -> tuple[Batch, asyncio.Future[list[Outcome]]]:
         """Checks a body and asks for the outcomes of its rows.
 
         Raises:
             RequestError: If the body is refused.
             ServingError: If the deployment cannot answer now.
         """
-        return self._ask(self._parse(body, self._max_rows))
+        batch = self._parse(body, self._max_rows)
+        return batch, self._ask(batch)
 
     def written(
-        self, outcomes: Sequence[Outcome], request_id: bytes, details: Sequence[str] = ()
+        self,
+        batch: Batch,
+        outcomes: Sequence[Outcome],
+        request_id: bytes,
+        details: Sequence[str] = (),
     ) -> tuple[int, bytes]:
         """Counts outcomes; gives status and body of their answer, with details if any are asked."""
         try:
@@ -105,6 +114,8 @@ class PredictRoute:
             outcomes = [_writable(outcome, details) for outcome in outcomes]
             body = _results(outcomes, details)
         failed = self._rows.add(outcomes)
+        if self._note is not None:
+            self._note(request_id, batch, outcomes)
         if failed and failed == len(outcomes):
             return 500, _all_failed(outcomes, request_id.decode())
         return 200, body
@@ -149,20 +160,25 @@ class PredictLane:
         started = perf_counter()
         self._metrics.in_flight += 1
         try:
-            future = self._route.begin(b"".join(request.parts))
+            batch, future = self._route.begin(b"".join(request.parts))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
             self._end(request, started, *self._failed(request, error))
             return
         request.future = future
-        future.add_done_callback(functools.partial(self.finish, request, started))
+        future.add_done_callback(functools.partial(self.finish, request, batch, started))
 
     def finish(
-        self, request: LaneRequest, started: float, done: asyncio.Future[list[Outcome]]
+        self,
+        request: LaneRequest,
+        batch: Batch,
+        started: float,
+        done: asyncio.Future[list[Outcome]],
     ) -> None:
         """Writes the answer to a request.
 
         Args:
             request: Begun here.
+            batch: Its rows.
             started: When, on the clock of `perf_counter`, in seconds.
             done: What it asked for, or that its wait was cancelled.
         """
@@ -172,7 +188,7 @@ class PredictLane:
             return
         request_id = request_id_of(request.headers)
         try:
-            status, body = self._route.written(done.result(), request_id)
+            status, body = self._route.written(batch, done.result(), request_id)
         except Exception as error:  # noqa: BLE001
             self._end(request, started, *self._failed(request, error))
         else:
@@ -221,8 +237,8 @@ def asked_details(query: bytes) -> tuple[str, ...]:
     return names
 
 
-async def _read_body(exchange: Exchange, limit: int) -> bytes:
-    """The whole body, of at most `limit` bytes; what is larger is not read on.
+async def read_body(exchange: Exchange, limit: int) -> bytes:
+    """The whole body of a request, of at most `limit` bytes; what is larger is not read on.
 
     Raises:
         BodyTooLarge: As soon as that is known.

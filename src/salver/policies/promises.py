@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 ROUNDING = 1e-6  # by which runtimes and batches move a score; a limit may lie on that of a row
-_BEYOND = 2.0  # what no 1 - probability reaches
+_BEYOND = 1e300  # of a label that the model does not have: no score is so large
 USES = ("confidence", "probability")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from salver import Service, Threshold, deployment
 from salver.definition import Deployment
+from salver.online.feedback import Recording
 from salver.online.front import Front
 from salver.options import ServerSettings
 from salver.pipeline import Pipeline
@@ -104,7 +105,11 @@ class Served:
     """A front over a service, and the handle it asks."""
 
     def __init__(
-        self, service: Service | None = None, kind: type[InProcess] = InProcess, **settings: Any
+        self,
+        service: Service | None = None,
+        kind: type[InProcess] = InProcess,
+        recording: Callable[[CollectorRegistry], Recording] | None = None,
+        **settings: Any,
     ) -> None:
         self.service = service or Service(Tagger.bind())
         self.handles = {d.name: kind(d) for d in self.service.exposed}
@@ -119,6 +124,7 @@ class Served:
             registry=self.registry,
             readiness=lambda: {"ready": self.ready, "deployments": {}},
             examples=lambda name: self.examples.get(name, []),
+            recording=None if recording is None else recording(self.registry),
         )
 
     def ask(

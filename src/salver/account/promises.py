@@ -1,0 +1,157 @@
+"""Counts what became of promises, and how likely that is if they are kept.
+
+It does not know how a policy keeps its promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from salver.account.about import About, Stated
+from salver.account.results import Held, Observed
+from salver.account.rows import Rows
+from salver.bounds import binomial_cdf, clopper_pearson
+from salver.outputs import Array
+from salver.trust.drift import misses
+from salver.trust.quality import Estimate
+
+_GRID = 400  # shares at which a tail is averaged
+
+WHAT = {
+    "precision": "labelled answers are right",
+    "coverage": "rows are answered",
+    "sets": "labelled rows have the true class in their set",
+    "novelty": "rows are withheld as novel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A promise, and how likely what was seen is if it is kept.
+
+    Attributes:
+        held: What was seen.
+        whole: p-value of all rows.
+        recent: p-value of the latest ones.
+    """
+
+    held: Held
+    whole: float
+    recent: float
+
+    def message(self, seen: Observed, which: str) -> str:
+        """What was seen in all or in the latest rows, against what was promised."""
+        assert seen.share is not None
+        at_most = "at least" if self.held.is_least else "at most"
+        return (
+            f"{self.held.policy}: {seen.hits:,} of {which} {seen.of:,} {WHAT[self.held.about]} "
+            f"({seen.share.value:.1%}); {at_most} {self.held.promised:.1%} were promised."
+        )
+
+
+def judged(about: About, rows: Rows, recent: int) -> list[Judged]:
+    """Each promise of a version, in the order of its policies.
+
+    Args:
+        about: What was promised.
+        rows: In the order of time.
+        recent: How many of the latest rows to look at on their own; where only labelled ones
+            count, how many of these.
+    """
+    return [_judged(*one, about, recent) for one in _counted(about, rows)]
+
+
+def share(hits: int, of: int) -> Observed:
+    """A share that was counted, with its interval."""
+    return Observed(hits, of, Estimate(hits / of, *clopper_pearson(hits, of)) if of else None)
+
+
+def tail(hits: int, of: int, promise: Stated, held_out: int) -> float:
+    """Probability of so few hits, or so many of what is to be rare, if the promise is just kept.
+
+    The tail of a binomial distribution. A conformal promise holds on average over held-out rows, not
+    for these: there the share itself has the beta distribution of Vovk (2012, "Conditional
+    validity of inductive conformal predictors"), over which the tail is averaged.
+
+    Args:
+        hits: Rows of which it is true.
+        of: Rows.
+        promise: About their share.
+        held_out: Rows that its limit was chosen on; 0 if that is not known.
+    """
+    if not of:
+        return 1.0
+    # Of what is to be rare: errors, withheld rows.
+    rare = of - hits if promise.is_least else hits
+    allowed = 1 - promise.share if promise.is_least else promise.share
+    beyond = math.floor((held_out + 1) * allowed + 1e-9)
+    if not promise.is_conformal or beyond < 1:
+        return misses(hits, of, promise.share, promise.is_least)
+    shares, weights = _beta(beyond, held_out + 1 - beyond)
+    tails = [1 - binomial_cdf(rare - 1, of, p) for p in shares.tolist()]
+    return float(np.dot(weights, tails))
+
+
+def _beta(a: int, b: int) -> tuple[Array, Array]:
+    """Shares that a beta distribution gives, and how much weight each has."""
+    mean = a / (a + b)
+    reach = 10 * math.sqrt(mean * (1 - mean) / (a + b + 1))
+    low, high = max(mean - reach, 0.0), min(mean + reach, 1.0)
+    shares = low + (np.arange(_GRID) + 0.5) * (high - low) / _GRID
+    logs = (a - 1) * np.log(shares) + (b - 1) * np.log1p(-shares)
+    weights = np.exp(logs - logs.max())
+    return shares, weights / weights.sum()
+
+
+Looked = tuple[Array, Array]  # bool of shape (n,): rows that count, and those of which it is true
+
+
+def _counted(about: About, rows: Rows) -> Iterator[tuple[Stated, str, Looked]]:
+    """Each promise with its name and what to count; one for each class where that is promised."""
+    withheld_before = rows.failed.copy()
+    names = [policy.partition("(")[0] for policy in about.policies]
+    promises = {promise.policy: promise for promise in about.promises}
+    for policy, name in zip(about.policies, names, strict=True):
+        mine = rows.withheld_by == name
+        if (promise := promises.get(policy)) is not None:
+            yield from _looked_at(promise, rows, ~withheld_before, mine)
+        withheld_before |= mine
+
+
+def _looked_at(
+    promise: Stated, rows: Rows, reached: Array, withheld: Array
+) -> Iterator[tuple[Stated, str, Looked]]:
+    if promise.about == "precision":
+        given = rows.answered & rows.labelled
+        classes = sorted({one for one in rows.prediction[given].tolist() if one is not None})
+        if promise.per_class and classes:
+            for name in classes:
+                of_class = given & (rows.prediction == name)
+                yield promise, f"{promise.policy} of {name}", (of_class, rows.right)
+        else:
+            yield promise, promise.policy, (given, rows.right)
+    elif promise.about == "coverage":
+        yield promise, promise.policy, (reached, ~withheld)
+    elif promise.about == "novelty":
+        yield promise, promise.policy, (reached, withheld)
+    else:
+        known = ~np.isnan(rows.covered)
+        yield promise, promise.policy, (known, known & (rows.covered == 1))
+
+
+def _judged(promise: Stated, name: str, looked: Looked, about: About, recent: int) -> Judged:
+    counts, is_true = looked
+    hits = is_true[counts]
+    latest = hits[-recent:]
+    held_out = 0 if about.reference is None else len(about.reference)
+    whole, newest = (share(int(h.sum()), len(h)) for h in (hits, latest))
+    held = Held(name, promise.about, promise.share, promise.is_least, whole, newest, False)
+    return Judged(
+        held,
+        tail(whole.hits, whole.of, promise, held_out),
+        tail(newest.hits, newest.of, promise, held_out),
+    )
