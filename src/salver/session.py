@@ -121,6 +121,7 @@ class Face:
         try:
             await self._server.start()
         except OSError as error:
+            await self._close_account()
             raise ConfigError(error.strerror or str(error)) from error
 
     async def stop(self) -> None:
@@ -129,8 +130,11 @@ class Face:
         try:
             await self._server.stop(self._settings.drain_timeout_s)
         finally:
-            if self._account is not None:
-                await asyncio.to_thread(self._account.close)
+            await self._close_account()
+
+    async def _close_account(self) -> None:
+        if self._account is not None:
+            await asyncio.to_thread(self._account.close)
 
 
 def _account(engine: LocalEngine, settings: ServerSettings) -> Account | None:

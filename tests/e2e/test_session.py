@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -190,3 +191,21 @@ def test_a_job_puts_rows_together_by_the_models_tokens(tmp_path):
     expected = [mates[0], mates[1], mates[1], mates[0]]
     assert expected == pq.read_table(out)["mates"].to_pylist()
     assert expected == [row["mates"] for row in rows]
+
+
+def test_a_port_that_is_taken_leaves_no_account_open(service, tmp_path):
+    """A service that cannot listen closes the file it would have kept answers in."""
+    record = tmp_path / "answers.db"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="in use"):
+            service.run(blocking=False, port=port, record=str(record))
+
+    assert not [t for t in threading.enumerate() if t.name == "salver-recorder"]
+    service.run(blocking=False, port=0, record=str(record))
+    with Client(own_address()) as client:
+        client.predict({"text": "a"}, request_id="first")
+        assert 1 == client.feedback([{"request_id": "first", "label": "yes"}])
+        assert 0 == client.feedback([{"request_id": "other", "label": "yes"}])
+        with pytest.raises(InvalidInput):
+            client.feedback([{"request_id": "first"}])

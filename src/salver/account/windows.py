@@ -61,6 +61,9 @@ def parts(rows: Rows, inputs: Sequence[Mapping[str, Any] | None]) -> tuple[list[
     kept = [inputs[i] or {} for i in given.tolist()]
     names = list(dict.fromkeys(name for one in kept for name in one))
     columns: dict[str, list[Any]] = {name: [one.get(name) for one in kept] for name in names}
+    texts = [name for name, values in columns.items() if any(isinstance(v, str) for v in values)]
+    if len(texts) == 1 and 2 * len(set(columns[texts[0]])) > len(given):
+        del columns[texts[0]]  # could be cut by length alone, as by that of all texts
     columns["text length"] = rows.length[given].tolist()
     columns["answer"] = rows.prediction[given].tolist()
     found, seen = slices(columns, rows.right[given])

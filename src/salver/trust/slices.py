@@ -71,8 +71,9 @@ def parts(columns: Mapping[str, Sequence[Any]], right: Array) -> tuple[list[Slic
     of Fisher (1935). Of the parts that are called real, 5 % at most are expected not to be, although
     parts overlap and columns depend on each other (Benjamini & Yekutieli 2001).
 
-    A column with at most 20 different values, of 5 rows each on average, is cut by value; values of
-    fewer than 20 rows are put together as "(other)". Other columns are cut into up to 5 ranges of
+    A column with at most 20 different values, of 5 rows each on average, is cut by value, and so is one
+    of texts most of which occur 20 times or more; values of fewer than 20 rows, and all but the 20
+    most frequent, are put together as "(other)". Other columns are cut into up to 5 ranges of
     about equally many rows: numbers by their size, texts by their length. Rows without a value, None
     or NaN, are the part "(missing)". Columns that hold anything else, such as lists, or numbers
     beside texts, have no parts.
@@ -173,9 +174,13 @@ def _cut(name: str, values: Sequence[Any]) -> _Cut | None:
     if not all(isinstance(value, Plain) for value in known):
         return None
     counts = Counter(known)
+    is_text = all(isinstance(value, str) for value in known)
+    often = sum(count for count in counts.values() if count >= LEAST)
     if len(counts) <= FEW and len(known) >= ROWS_EACH * len(counts):
         return _by_value(name, given, counts)
-    if all(isinstance(value, str) for value in known):
+    if is_text and 2 * often >= len(known):  # such as countries, a few of which are most rows
+        return _by_value(name, given, dict(counts.most_common(FEW)))
+    if is_text:
         lengths = [None if value is None else len(value) for value in given]
         return _by_range(f"length of {name}", lengths)
     if any(isinstance(value, str) for value in known):

@@ -199,6 +199,12 @@ def test_ranges_hold_equally_many_rows_of_the_reference() -> None:
     assert np.abs(np.array(held) - after[1:-2]).max() <= 10  # names are rounded
 
 
+def test_a_cut_lies_half_way_between_two_values() -> None:
+    """Whatever their order, so that neither range is wider by chance."""
+    assert cuts_of(np.array([4.0, 1.0, 3.0, 2.0]), 2).tolist() == [2.5]
+    assert cuts_of(np.array([1.0, 2.0, 4.0, 8.0]), 4).tolist() == [1.5, 3.0, 6.0]
+
+
 def test_ranges_have_the_names_that_people_would_give_them() -> None:
     """Two digits where these tell them apart, more where not, none for whole numbers."""
     assert range_names(np.array([0.42, 0.57, 0.99]), np.array([0.5])) == [

@@ -179,6 +179,17 @@ def test_values_are_shown_as_short_texts() -> None:
 
 
 @pytest.mark.filterwarnings("error")
+def test_the_frequent_ones_of_many_texts_are_parts_of_their_own() -> None:
+    """Of 150 countries the few that most rows come from are looked at, the others together."""
+    names = ["France"] * 300 + ["Peru"] * 200 + [f"country {i}" for i in range(148)] * 2
+    found, _ = parts({"country": names}, half_right(len(names)))
+    assert {(one.value, one.of) for one in found} == {
+        ("France", 300),
+        ("Peru", 200),
+        ("(other)", 296),
+    }
+
+
 def test_numbers_of_any_size_can_be_cut() -> None:
     """Whole numbers that no float holds, infinite ones and those of NumPy."""
     huge = [10**n for n in range(0, 6000, 10)] + [-(10**400), float("inf"), -float("inf")]
