@@ -7,6 +7,7 @@ know the service's code.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
@@ -17,6 +18,7 @@ import urllib3
 
 from salver.errors import (
     DeadlineExceeded,
+    InvalidInput,
     NotReady,
     QueueFull,
     SalverError,
@@ -26,6 +28,7 @@ from salver.errors import (
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CONNECTIONS = 64  # kept open, for as many threads
 
 Row = Mapping[str, Any]
@@ -106,6 +109,11 @@ class Client:
         body = orjson.dumps(rows if isinstance(rows, Mapping) else list(rows))
         named = [details] if isinstance(details, str) else details
         query = f"?{urlencode({'details': ','.join(named)})}" if named else ""
+        if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+            raise InvalidInput(
+                f"request_id was given {request_id!r}; it takes 1 to 64 letters, digits, dots, dashes "
+                "and underscores. The service would choose another."
+            )
         headers = {} if request_id is None else {"x-request-id": request_id}
         answer = self._answer(f"{self._url}{path}{query}", body, "results", headers)
         results: list[dict[str, Any]] = answer["results"]
@@ -122,10 +130,17 @@ class Client:
 
         Raises:
             InvalidInput: If a label is not of this form; none is kept then.
-            SalverError: As `predict`; a service that records nothing has no such route.
+            SalverError: As `predict`, and if the service keeps no answers.
         """
         body = orjson.dumps(list(labels))
-        matched: int = self._answer(f"{self._url}/feedback/", body, "matched")["matched"]
+        try:
+            matched: int = self._answer(f"{self._url}/feedback/", body, "matched")["matched"]
+        except SalverError as error:
+            if error.code != "not_found" and "answered 404" not in error.message:
+                raise
+            raise SalverError(
+                f"{self._url} takes no labels, for it keeps no answers. Start it with --record FILE."
+            ) from error
         return matched
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ class Face:
         try:
             await self._server.start()
         except OSError as error:
-            await self._close_account()
+            await self.close_account()
             raise ConfigError(error.strerror or str(error)) from error
 
     async def stop(self) -> None:
@@ -130,9 +130,10 @@ class Face:
         try:
             await self._server.stop(self._settings.drain_timeout_s)
         finally:
-            await self._close_account()
+            await self.close_account()
 
-    async def _close_account(self) -> None:
+    async def close_account(self) -> None:
+        """Writes what waits to be kept; nothing where nothing is kept."""
         if self._account is not None:
             await asyncio.to_thread(self._account.close)
 

@@ -107,7 +107,10 @@ class Client:
         try:
             self._session.start(reference_of(self.service), configuration)
             assert self._session.engine is not None
-            self._face = Face(self._session.engine, configuration.settings(overrides))
+            settings = configuration.settings(overrides)
+            if "record" not in self.options:  # a test is no answer, wherever those are kept
+                settings = settings.replace({"record": None}, "the server options")
+            self._face = Face(self._session.engine, settings)
             self._session.wait_for(self._start_app())
         except BaseException:
             self._session.close()
@@ -123,7 +126,10 @@ class Client:
         try:
             self._session.wait_for(self._stop_app())
         finally:
-            self._session.close()
+            try:
+                self._session.wait_for(self._face.close_account())
+            finally:
+                self._session.close()
 
     def predict(self, rows: Any, path: str = "/predict/") -> Any:
         """The `results` for one row or a list of rows.

@@ -79,6 +79,14 @@ def shifted(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{**row, "topic": named[row["topic"]]} if at % 2 else row for at, row in enumerate(rows)]
 
 
+def as_csv(labels: list[dict[str, Any]], path: Path) -> Path:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["request_id", "row", "label"])
+        writer.writeheader()
+        writer.writerows(labels)
+    return path
+
+
 def metrics(url: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{url}/metrics") as response:
         lines = response.read().decode().splitlines()
@@ -98,11 +106,7 @@ def test_five_thousand_answers_then_a_shift(lab: Lab, tmp_path: Path) -> None:
         before = ledger.precision
         told = posted(f"{url}/feedback/", labels[:1000])
         assert told == {"stored": 1000, "matched": 1000}
-        file = tmp_path / "labels.csv"
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, ["request_id", "row", "label"])
-            writer.writeheader()
-            writer.writerows(labels[1000:])
+        file = as_csv(labels[1000:], tmp_path / "labels.csv")
         ended = lab.salver("feedback", str(file), "--record", str(record))
         assert ended.returncode == 0, ended.stderr
         assert "4,000 labels kept, 4,000 of them of answers that are on record." in ended.stderr
@@ -113,8 +117,8 @@ def test_five_thousand_answers_then_a_shift(lab: Lab, tmp_path: Path) -> None:
         wait_until(lambda: alarm in metrics(url), "judged")
         assert metrics(url)[alarm] == 0
         labels = ledger.ask(shifted(topics.rows(1500, seed=12)), "shifted")
+        file = tmp_path / "labels.jsonl"
         file.write_text("\n".join(map(json.dumps, labels)))
-        file = file.rename(tmp_path / "labels.jsonl")
         ended = lab.salver("feedback", str(file), "--url", url)
         assert ended.returncode == 0, ended.stderr
         wait_until(lambda: metrics(url)[alarm] == 1, "alarmed")
@@ -125,7 +129,9 @@ def test_five_thousand_answers_then_a_shift(lab: Lab, tmp_path: Path) -> None:
     whole = ledger.precision
     assert f"{whole[0]:,} of {whole[1]:,}" in after.stdout
     assert "broken" in after.stdout
-    page = Path(after.stdout.strip().splitlines()[-1]).read_text("utf-8")
+    path = Path(after.stdout.strip().splitlines()[-1])
+    assert path.stat().st_mode & 0o777 == 0o600
+    page = path.read_text("utf-8")
     assert "<svg" in page
     assert f"{whole[0]:,} of {whole[1]:,}" in page
 
@@ -138,6 +144,11 @@ def test_nothing_is_kept_until_it_is_asked_for(lab: Lab, tmp_path: Path) -> None
             posted(f"{url}/feedback/", {"request_id": "a", "label": "cooking"})
         assert refused.value.code == 404
         refused.value.close()
+        labels = tmp_path / "labels.csv"
+        labels.write_text("request_id,label\na,cooking\n")
+        ended = lab.salver("feedback", str(labels), "--url", url)
+        assert ended.returncode == 1
+        assert "--record FILE" in ended.stderr
     ended = lab.salver("report", SERVICE)
     assert ended.returncode == 1
     assert "--record FILE" in ended.stderr
@@ -212,6 +223,9 @@ def test_mistakes_are_told_as_such(lab: Lab, tmp_path: Path) -> None:
         (("report", SERVICE, "--record", str(record), "--since", "soon"), "7d"),
         (("report", SERVICE, "--record", str(record), "--version", "zz"), "--version"),
         (("report", SERVICE, "--record", str(labels)), "labels.csv"),
+        (("report", SERVICE, "--record", str(record), "--page", "/no/such/x.html"), "--page"),
+        (("report", SERVICE, "--record", str(record), "--since", f"{10**400}w"), "7d"),
+        (("feedback", str(labels), "--url", "nowhere", *named), "http://"),
     ):
         ended = lab.salver(*arguments)
         assert ended.returncode in (1, 2), arguments

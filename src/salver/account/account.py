@@ -15,14 +15,13 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
-from salver.account.about import About
+from salver.account.about import NOTHING, About
 from salver.account.evaluation import evaluated
 from salver.account.metrics import AccountMetrics
 from salver.account.noting import records_of, seen_of
 from salver.account.reading import about, latest
 from salver.account.recorder import Recorder
 from salver.account.records import Label, Record, class_text
-from salver.account.rows import Rows
 from salver.account.store import Store
 from salver.types import Batch, Outcome
 
@@ -31,6 +30,7 @@ log = logging.getLogger("salver.account")
 WATCH_S = 5.0  # between two judgements at least
 REST = 100  # times as long as a judgement takes passes before the next: 1 % of one core at most
 WATCHED_ROWS = 10_000  # latest rows that alarms are about
+TRY_AGAIN_S = 10.0  # after what a version promises could not be written down
 CLOSE_S = 10.0  # that writing what waits may take at the end
 
 
@@ -50,6 +50,11 @@ class Told(Protocol):
     @property
     def label(self) -> str | bool | int:
         """The true class."""
+        ...
+
+    @property
+    def deployment(self) -> str:
+        """Whose answer it is about; empty for all that the id stands for."""
         ...
 
 
@@ -84,7 +89,10 @@ class Account:
         self._version = version
         self._tells = tells
         self._with_inputs = with_inputs
-        self._begun: dict[str, str] = {}  # the version that answers, by deployment
+        self._answering: dict[str, str] = {}  # the version that answers, by deployment
+        self._begun: dict[str, tuple[str, int]] = {}  # the one whose promises are in which file
+        self._policies: dict[str, list[str]] = {}  # names, by deployment
+        self._try_again = 0.0
         self._judged: tuple[int, int] | None = None  # what the file was when it was last judged
         self._rest_until = 0.0
 
@@ -112,7 +120,10 @@ class Account:
         """
         at = time.time()
         return self._recorder.label(
-            [Label(one.request_id, one.row, class_text(one.label) or "", at) for one in labels]
+            [
+                Label(o.request_id, o.row, class_text(o.label) or "", at, o.deployment)
+                for o in labels
+            ]
         )
 
     def close(self) -> None:
@@ -120,31 +131,42 @@ class Account:
         self._recorder.close(CLOSE_S)
 
     def _made(
-        self, deployment: str, version: str, records: Callable[[], Sequence[Record]]
+        self, deployment: str, version: str, records: Callable[..., Sequence[Record]]
     ) -> Sequence[Record]:
         """Records, before the first of which what their version promises is written down."""
-        if self._begun.get(deployment) != version:
-            self._begun[deployment] = version
+        self._answering[deployment] = version
+        if time.monotonic() >= self._try_again:
             try:
-                self._store.note_version(deployment, version, self._tells(deployment).as_json())
+                self._begin(deployment, version)
             except Exception:
-                log.exception("What %s promises cannot be kept; its answers are.", deployment)
-        return records()
+                log.exception("What %s promises cannot be kept yet; its answers are.", deployment)
+                self._try_again = time.monotonic() + TRY_AGAIN_S
+        return records(policies=self._policies.get(deployment, ()))
+
+    def _begin(self, deployment: str, version: str) -> None:
+        begun = (version, self._store.made)
+        if self._begun.get(deployment) != begun:
+            tells = self._tells(deployment)
+            self._policies[deployment] = [one.partition("(")[0] for one in tells.policies]
+            self._store.note_version(deployment, version, tells.as_json())
+            self._begun[deployment] = begun
 
     def _watch(self) -> None:
         """Judges now and then, if there is anything new."""
         mark, started = self._store.mark(), time.monotonic()
         if mark == self._judged or started < self._rest_until:
             return
-        self.judge()
-        self._judged = mark
-        now = time.monotonic()
-        self._rest_until = now + REST * (now - started)
+        try:
+            self.judge()
+        finally:
+            self._judged = mark
+            now = time.monotonic()
+            self._rest_until = now + REST * (now - started)
 
     def judge(self) -> None:
         """Judges the latest rows of each deployment that has answered, for the metrics."""
-        for deployment, version in list(self._begun.items()):
-            rows = Rows.of(latest(self._store, deployment, version, WATCHED_ROWS))
+        for deployment, version in list(self._answering.items()):
+            rows, labelled, _ = latest(self._store, deployment, version, WATCHED_ROWS)
             if len(rows):
-                found = evaluated(rows, about(self._store, deployment, version))
-                self._metrics.findings[deployment] = found
+                known = about(self._store, deployment, version) or NOTHING
+                self._metrics.findings[deployment] = evaluated(rows, labelled, known)

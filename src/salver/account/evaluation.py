@@ -36,17 +36,18 @@ class _Test:
     alarm: Alarm
 
 
-def evaluated(rows: Rows, about: About, recent: int = RECENT) -> Findings:
+def evaluated(rows: Rows, told: Rows, about: About, recent: int = RECENT) -> Findings:
     """What rows of one version say of its promises, and of how it has changed.
 
     Args:
         rows: In the order of time.
+        told: Rows whose true class is known, in the order of time; they may be others.
         about: What was promised, and the reference.
         recent: How many of the latest rows are compared; of labels, how many of the latest known.
     """
-    told = rows.take(rows.labelled)
+    told = told.take(told.labelled)
     latest, newly_told = (one.take(slice(-recent, None)) for one in (rows, told))
-    held, tests = _held(rows, about, recent)
+    held, tests = _held(rows, told, about, recent)
     drifted, more = _drifted(about.reference, latest)
     honest, last = _honest(about.reference, newly_told)
     failing = _failing([*tests, *more, *last])
@@ -74,9 +75,9 @@ def _failing(tests: Sequence[_Test]) -> dict[str, Alarm]:
     return failing
 
 
-def _held(rows: Rows, about: About, recent: int) -> tuple[list[Held], list[_Test]]:
+def _held(rows: Rows, told: Rows, about: About, recent: int) -> tuple[list[Held], list[_Test]]:
     held, tests = [], []
-    for one in judged(about, rows, recent):
+    for one in judged(about, rows, told, recent):
         held.append(one.held)
         seen = [(one.recent, one.held.recent, "the latest"), (one.whole, one.held.whole, "all")]
         tests += [

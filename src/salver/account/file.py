@@ -28,15 +28,15 @@ CREATE TABLE versions (
 );
 CREATE TABLE records (
     id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, row INTEGER NOT NULL,
-    version_id INTEGER NOT NULL, at REAL NOT NULL, prediction TEXT, own TEXT, confidence REAL,
+    deployment TEXT NOT NULL, version_id INTEGER NOT NULL, at REAL NOT NULL, prediction TEXT, own TEXT, confidence REAL,
     novelty REAL, withheld_by TEXT, prediction_set TEXT, failed TEXT, length INTEGER NOT NULL,
-    inputs TEXT, label TEXT, label_at REAL, UNIQUE (request_id, row)
+    inputs TEXT, label TEXT, label_at REAL, UNIQUE (request_id, row, deployment)
 );
 CREATE INDEX by_time ON records (version_id, at);
 CREATE INDEX labelled_by_time ON records (version_id, at) WHERE label IS NOT NULL;
 CREATE TABLE waiting (
     id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, row INTEGER NOT NULL, label TEXT NOT NULL,
-    at REAL NOT NULL, UNIQUE (request_id, row)
+    at REAL NOT NULL, deployment TEXT NOT NULL, UNIQUE (request_id, row, deployment)
 );
 """
 _ADVICE = {

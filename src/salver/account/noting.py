@@ -5,13 +5,16 @@ It does not know where records go, nor what a policy is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from salver.account.records import Record, class_text
+from salver.account.rows import UNKNOWN
 from salver.outputs import PREDICTION, PROBABILITIES
+from salver.policies.reading import POLICIES
 from salver.types import Batch, Outcome, text_length
 
+MAX_CLASS = 256  # characters of a class
 MAX_TEXT = 1000  # characters kept of one text of a row
 SET = "prediction_set"
 
@@ -49,6 +52,7 @@ def records_of(
     deployment: str,
     version: str,
     at: float,
+    policies: Collection[str],
 ) -> list[Record]:
     """Records of the rows of one request.
 
@@ -59,6 +63,7 @@ def records_of(
         deployment: Who answered.
         version: Of all that decided the answers.
         at: When, in seconds since 1970 (UTC).
+        policies: Names of those of the deployment.
     """
     return [
         Record(
@@ -69,13 +74,13 @@ def records_of(
             at=at,
             length=one.length,
             inputs=one.inputs,
-            **_answer(outcome),
+            **_answer(outcome, policies),
         )
         for position, (one, outcome) in enumerate(zip(seen, outcomes, strict=True))
     ]
 
 
-def _answer(outcome: Outcome) -> dict[str, Any]:
+def _answer(outcome: Outcome, policies: Collection[str]) -> dict[str, Any]:
     if outcome.failure is not None:
         return {"failed": outcome.failure.code}
     value, details = outcome.value or {}, outcome.details or {}
@@ -83,28 +88,47 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
     confidence, reason = details.get("confidence"), details.get("abstained")
     labels = value.get(SET)
     return {
-        "prediction": class_text(value.get(PREDICTION)),
+        "prediction": _class(value.get(PREDICTION)),
         "own": own,
         "confidence": probability if confidence is None else confidence,
         "novelty": details.get("novelty"),
-        "withheld_by": _policy(reason) if outcome.abstained else None,
-        "prediction_set": [class_text(v) or "" for v in labels]
+        "withheld_by": _policy(reason, policies) if outcome.abstained else None,
+        "prediction_set": [_class(one) or "" for one in labels]
         if isinstance(labels, list)
         else None,
     }
 
 
 def likeliest(probabilities: Any) -> tuple[str | None, float | None]:
-    """The class with the largest probability, as text, and that; null without named classes."""
+    """The class with the largest probability, as text, and that.
+
+    Null without named classes, and for what is called so without being one: a composed function may
+    answer anything.
+    """
     if not isinstance(probabilities, Mapping) or not probabilities:
         return None, None
+    if not all(isinstance(p, float) and 0 <= p <= 1 + 1e-6 for p in probabilities.values()):
+        return None, None
     name = max(probabilities, key=lambda one: probabilities[one])
-    return str(name), float(probabilities[name])
+    return _class(str(name)), min(float(probabilities[name]), 1.0)
 
 
-def _policy(reason: Any) -> str:
-    """The name of a policy, which stands before the first colon of its reason."""
-    return reason.partition(":")[0] if isinstance(reason, str) else "policy"
+def _class(value: Any) -> str | None:
+    """The text of a class; a long text is none, and may hold what was asked."""
+    text = class_text(value)
+    return None if text is None or len(text) > MAX_CLASS else text
+
+
+def _policy(reason: Any, policies: Collection[str]) -> str:
+    """Who has withheld an answer: a policy whose name its reason begins with, or nobody knows.
+
+    The reason itself may hold what was asked.
+    """
+    name = reason.partition(":")[0] if isinstance(reason, str) else ""
+    if name in policies or name in POLICIES:
+        return name
+    own = [one for one in policies if one not in POLICIES]
+    return own[0] if len(own) == 1 else UNKNOWN
 
 
 def _inputs(names: Sequence[str], row: tuple[Any, ...]) -> dict[str, Any]:

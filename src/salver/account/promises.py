@@ -13,7 +13,7 @@ import numpy as np
 
 from salver.account.about import About, Stated
 from salver.account.results import Held, Observed
-from salver.account.rows import Rows
+from salver.account.rows import UNKNOWN, Rows
 from salver.bounds import binomial_cdf, clopper_pearson
 from salver.outputs import Array
 from salver.trust.drift import misses
@@ -53,16 +53,17 @@ class Judged:
         )
 
 
-def judged(about: About, rows: Rows, recent: int) -> list[Judged]:
+def judged(about: About, rows: Rows, told: Rows, recent: int) -> list[Judged]:
     """Each promise of a version, in the order of its policies.
 
     Args:
         about: What was promised.
         rows: In the order of time.
+        told: Rows whose true class is known, in the order of time.
         recent: How many of the latest rows to look at on their own; where only labelled ones
             count, how many of these.
     """
-    return [_judged(*one, about, recent) for one in _counted(about, rows)]
+    return [_judged(*one, about, recent) for one in _counted(about, rows, told)]
 
 
 def share(hits: int, of: int) -> Observed:
@@ -110,37 +111,36 @@ def _beta(a: int, b: int) -> tuple[Array, Array]:
 Looked = tuple[Array, Array]  # bool of shape (n,): rows that count, and those of which it is true
 
 
-def _counted(about: About, rows: Rows) -> Iterator[tuple[Stated, str, Looked]]:
+def _counted(about: About, rows: Rows, told: Rows) -> Iterator[tuple[Stated, str, Looked]]:
     """Each promise with its name and what to count; one for each class where that is promised."""
-    withheld_before = rows.failed.copy()
+    # Nobody knows whether a row reached the others that an unknown policy has withheld.
+    withheld_before = rows.failed | (rows.withheld_by == UNKNOWN)
     names = [policy.partition("(")[0] for policy in about.policies]
     promises = {promise.policy: promise for promise in about.promises}
     for policy, name in zip(about.policies, names, strict=True):
         mine = rows.withheld_by == name
-        if (promise := promises.get(policy)) is not None:
-            yield from _looked_at(promise, rows, ~withheld_before, mine)
+        promise = promises.get(policy)
+        if promise is not None and promise.about in ("coverage", "novelty"):
+            is_true = mine if promise.about == "novelty" else ~mine
+            yield promise, policy, (~withheld_before, is_true)
+        elif promise is not None:
+            yield from _of_labelled(promise, told)
         withheld_before |= mine
 
 
-def _looked_at(
-    promise: Stated, rows: Rows, reached: Array, withheld: Array
-) -> Iterator[tuple[Stated, str, Looked]]:
-    if promise.about == "precision":
-        given = rows.answered & rows.labelled
-        classes = sorted({one for one in rows.prediction[given].tolist() if one is not None})
-        if promise.per_class and classes:
-            for name in classes:
-                of_class = given & (rows.prediction == name)
-                yield promise, f"{promise.policy} of {name}", (of_class, rows.right)
-        else:
-            yield promise, promise.policy, (given, rows.right)
-    elif promise.about == "coverage":
-        yield promise, promise.policy, (reached, ~withheld)
-    elif promise.about == "novelty":
-        yield promise, promise.policy, (reached, withheld)
-    else:
-        known = ~np.isnan(rows.covered)
-        yield promise, promise.policy, (known, known & (rows.covered == 1))
+def _of_labelled(promise: Stated, told: Rows) -> Iterator[tuple[Stated, str, Looked]]:
+    if promise.about == "sets":
+        known = ~np.isnan(told.covered)
+        yield promise, promise.policy, (known, known & (told.covered == 1))
+        return
+    given = told.answered & told.labelled
+    classes = sorted({one for one in told.prediction[given].tolist() if one is not None})
+    if not promise.per_class or not classes:
+        yield promise, promise.policy, (given, told.right)
+        return
+    for name in classes:
+        of_class = given & (told.prediction == name)
+        yield promise, f"{promise.policy} of {name}", (of_class, told.right)
 
 
 def _judged(promise: Stated, name: str, looked: Looked, about: About, recent: int) -> Judged:

@@ -5,17 +5,32 @@ It does not know what they are read for.
 
 from __future__ import annotations
 
-from salver.account.about import NOTHING, About
-from salver.account.records import Labelled
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from salver.account.about import About
+from salver.account.rows import Rows
 from salver.account.store import Store
+
+
+class Latest(NamedTuple):
+    """The latest rows of one version, each kind in the order of time.
+
+    Attributes:
+        rows: Of all; what needs no label is counted in these.
+        labelled: Of those whose label is known, which may be older, for labels come late.
+        inputs: What was asked with each of `labelled`; null where that was not kept.
+    """
+
+    rows: Rows
+    labelled: Rows
+    inputs: list[Mapping[str, Any] | None]
 
 
 def latest(
     store: Store, deployment: str, version: str, limit: int, since: float | None = None
-) -> list[Labelled]:
-    """Rows in the order of time: the latest, and the latest of those whose label is known.
-
-    Labels come late, so that the latest rows alone may have none.
+) -> Latest:
+    """Reads the latest rows.
 
     Args:
         store: The account.
@@ -24,15 +39,16 @@ def latest(
         limit: Most rows of either kind.
         since: Leave out rows before, in seconds since 1970 (UTC).
     """
-    found = {
-        (one.record.request_id, one.record.row): one
-        for is_labelled in (True, False)
-        for one in store.latest(deployment, version, limit, labelled=is_labelled, since=since)
-    }
-    return sorted(found.values(), key=lambda one: one.record.at)
+    # Who labels chooses: rows that were read for their labels say nothing of how many are withheld.
+    rows = store.latest(deployment, version, limit, since=since)
+    told = store.latest(deployment, version, limit, labelled=True, since=since)
+    return Latest(Rows.of(rows), Rows.of(told), [one.record.inputs for one in told])
 
 
-def about(store: Store, deployment: str, version: str) -> About:
-    """What was promised by a version, as it was written down when it began to answer."""
+def about(store: Store, deployment: str, version: str) -> About | None:
+    """What was promised by a version, as it was written down when it began to answer.
+
+    Null if that could not be written down.
+    """
     described = store.version(deployment, version)
-    return NOTHING if described is None else About.from_json(described)
+    return None if described is None else About.from_json(described)

@@ -98,7 +98,7 @@ class Recorder:
             rows: How many they are.
         """
         with self._changed:
-            if self._closing or self._waiting + rows > self._max_waiting:
+            if self._closing or self._is_full(rows):
                 self.dropped += rows
             else:
                 self._append(_Rows(make, rows), self._clock() + GATHER_S)
@@ -120,7 +120,7 @@ class Recorder:
         with self._changed:
             if self._closing:
                 raise _closed()
-            if self._waiting + asked.rows > self._max_waiting:
+            if self._is_full(asked.rows):
                 raise QueueFull(
                     f"{asked.rows} labels were given while {self._waiting} rows wait to be recorded, "
                     f"of at most {self._max_waiting}. Try again in 1 s, or give fewer at once.",
@@ -143,6 +143,10 @@ class Recorder:
             self._changed.notify()
         self._thread.join(timeout_s)
         self._abandon()
+
+    def _is_full(self, more: int) -> bool:
+        """Whether there is no room; there is for any one request where nothing waits."""
+        return self._waiting > 0 and self._waiting + more > self._max_waiting
 
     def _append(self, one: _Rows | _Labels, due: float) -> None:
         before = self._due if self._queue else float("inf")

@@ -59,12 +59,14 @@ class Label:
         row: Position in that request, from 0.
         label: The true class, as text.
         at: When that became known here, in seconds since 1970 (UTC).
+        deployment: Whose answer it is about; empty for all that the id stands for.
     """
 
     request_id: str
     row: int
     label: str
     at: float
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,13 +197,14 @@ class Report:
     Attributes:
         deployment: Who answered.
         version: Of all that decided the answers.
-        policies: As they are written in the options, in force when the rows were answered.
+        policies: As they are written in the options, in force when the rows were answered; null if
+            that could not be written down.
         store: Path of the account.
         start: Of the first row, in seconds since 1970 (UTC).
         end: Of the last row.
         others: Rows of other versions, which are left out.
         reference: What the latest rows are compared with, in words; empty if nothing.
-        precision: Right ones among all labelled rows that were answered.
+        precision: Right ones among the latest labelled rows that were answered.
         answered: Rows with the model's own answer, of those with a result.
         novel: Rows with a result that were withheld as novel.
         failed: Rows without a result.
@@ -218,7 +219,7 @@ class Report:
 
     deployment: str
     version: str
-    policies: Sequence[str]
+    policies: Sequence[str] | None
     store: str
     start: float
     end: float

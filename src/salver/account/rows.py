@@ -14,6 +14,7 @@ import numpy as np
 from salver.account.records import Labelled
 from salver.outputs import Array
 
+UNKNOWN = "policy"  # in place of the name of a policy that does not tell
 WITHHELD = "(withheld)"  # in place of a class, whatever stands in the answer then
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -24,28 +25,40 @@ from salver.account.file import check, create, told
 from salver.account.records import Label, Labelled, Record
 from salver.errors import AccountError
 
+log = logging.getLogger("salver.account")
+
 MAX_RECORDS = 1_000_000
 SPARE_VERSIONS = 10  # described versions of a deployment that stay, even if they have no record
 
 _LOCK_TIMEOUT_S = 10.0
 _LARGEST_CHUNK = 1000  # records that go at once, so that nobody waits long for the lock
 
-# What stands in a column of its own; deployment and version stand once, in a table of versions.
-_COLUMNS = [f.name for f in fields(Record) if f.name not in ("deployment", "version")]
+# What stands in a column of its own; versions stand once, in a table of theirs.
+_COLUMNS = [f.name for f in fields(Record) if f.name != "version"]
+# A label of this deployment goes before one of all that the id stands for.
+_WAITING = """waiting WHERE request_id = :request_id AND row = :row
+    AND deployment IN (:deployment, '') ORDER BY deployment DESC LIMIT 1"""
 _ADD = f"""
 INSERT INTO records ({", ".join(_COLUMNS)}, version_id, label, label_at)
 VALUES (
     {", ".join(f":{name}" for name in _COLUMNS)},
     (SELECT id FROM versions WHERE deployment = :deployment AND version = :version),
-    (SELECT label FROM waiting WHERE request_id = :request_id AND row = :row),
-    (SELECT at FROM waiting WHERE request_id = :request_id AND row = :row)
-) ON CONFLICT (request_id, row) DO UPDATE SET version_id = excluded.version_id,
+    (SELECT label FROM {_WAITING}), (SELECT at FROM {_WAITING})
+) ON CONFLICT (request_id, row, deployment) DO UPDATE SET version_id = excluded.version_id,
     {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
 """
 _ADD_VERSION = "INSERT OR IGNORE INTO versions (deployment, version) VALUES (:deployment, :version)"
-_TAKE_LABEL = "DELETE FROM waiting WHERE request_id = :request_id AND row = :row"
-_LABEL = "UPDATE records SET label = ?3, label_at = ?4 WHERE request_id = ?1 AND row = ?2"
-_WAIT = "INSERT OR REPLACE INTO waiting (request_id, row, label, at) VALUES (?, ?, ?, ?)"
+_TAKE_LABEL = """
+DELETE FROM waiting
+WHERE request_id = :request_id AND row = :row AND deployment IN (:deployment, '')
+"""
+_LABEL = """
+UPDATE records SET label = ?3, label_at = ?4
+WHERE request_id = ?1 AND row = ?2 AND ?5 IN (deployment, '')
+"""
+_WAIT = (
+    "INSERT OR REPLACE INTO waiting (request_id, row, label, at, deployment) VALUES (?, ?, ?, ?, ?)"
+)
 _NOTE = """
 INSERT INTO versions (deployment, version, described, noted)
 VALUES (?, ?, ?, (SELECT coalesce(max(noted), 0) + 1 FROM versions))
@@ -111,25 +124,13 @@ class Store:
     def __init__(self, path: Path, max_records: int | None) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._makes = max_records is not None
         with told(path):
-            connection = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?mode=rw",  # of a file that is gone, make none
-                uri=True,
-                timeout=_LOCK_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            try:
-                check(path, connection)
-                connection.execute("PRAGMA synchronous = NORMAL")
-                (known,) = connection.execute("SELECT max_records FROM bounds").fetchone()
-                if max_records not in (None, known):
-                    connection.execute("UPDATE bounds SET max_records = ?", (max_records,))
-            except BaseException:
-                connection.close()
-                raise
-        self._connection: sqlite3.Connection | None = connection
-        self._max_records = int(known if max_records is None else max_records)
+            self._connection: sqlite3.Connection | None = _connected(path, max_records)
+            self._file = _identity(path)
+            (known,) = self._connection.execute("SELECT max_records FROM bounds").fetchone()
+        self._max_records = int(known)
+        self._made = 0
 
     @classmethod
     def open(cls, path: Path, *, max_records: int = MAX_RECORDS) -> Store:
@@ -173,7 +174,7 @@ class Store:
                     connection.close()
 
     def add(self, records: Sequence[Record]) -> None:
-        """Writes all records, or none; the same row of the same request is replaced.
+        """Writes all records, or none; the same row of a request to a deployment is replaced.
 
         A label that came before its record is joined to it, and stays when the record is replaced.
 
@@ -199,8 +200,8 @@ class Store:
         known = 0
         with self._transaction() as connection:
             for one in labels:
-                values = (one.request_id, one.row, one.label, one.at)
-                found = connection.execute(_LABEL, values).rowcount
+                values = (one.request_id, one.row, one.label, one.at, one.deployment)
+                found = min(connection.execute(_LABEL, values).rowcount, 1)
                 if not found:
                     connection.execute(_WAIT, values)
                 known += found
@@ -233,6 +234,13 @@ class Store:
     def versions(self, deployment: str) -> list[Recorded]:
         """Versions of a deployment that have records, the one with the latest record first."""
         return [Recorded(*row) for row in self._read(_VERSIONS, deployment)]
+
+    @property
+    def made(self) -> int:
+        """How often a file that had been moved or removed was made anew."""
+        with self._lock, told(self._path):
+            self._opened()
+            return self._made
 
     def mark(self) -> tuple[int, int]:
         """Another pair whenever anybody has written to the file since."""
@@ -269,7 +277,7 @@ class Store:
         earliest = float("-inf") if since is None else since
         found = self._read(query, deployment, version, earliest, limit)
         with told(self._path):
-            return [_as_labelled(deployment, version, row) for row in reversed(found)]
+            return [_as_labelled(version, row) for row in reversed(found)]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -294,7 +302,53 @@ class Store:
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise AccountError(f"The account of predictions {self._path} is closed. Open it anew.")
+        if _identity(self._path) != self._file:
+            self._connection = self._anew(self._connection)
         return self._connection
+
+    def _anew(self, before: sqlite3.Connection) -> sqlite3.Connection:
+        """The file at the path, which is another one: what is written to the old one is lost."""
+        if not self._makes:
+            raise AccountError(
+                f"The account of predictions {self._path} was moved or removed. Open it anew."
+            )
+        log.warning("%s was moved or removed; answers are kept in a new file there.", self._path)
+        before.close()
+        if not os.path.exists(self._path):
+            create(self._path, self._max_records)
+        found = _connected(self._path, self._max_records)
+        self._file = _identity(self._path)
+        self._made += 1
+        return found
+
+
+def _connected(path: Path, max_records: int | None) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode=rw",  # of a file that is gone, make none
+        uri=True,
+        timeout=_LOCK_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        check(path, connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        (known,) = connection.execute("SELECT max_records FROM bounds").fetchone()
+        if max_records not in (None, known):
+            connection.execute("UPDATE bounds SET max_records = ?", (max_records,))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells a file from any other at its place; null if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _trim(connection: sqlite3.Connection, table: str, most: int) -> None:
@@ -307,7 +361,7 @@ def _trim(connection: sqlite3.Connection, table: str, most: int) -> None:
 
 
 def _as_row(record: Record) -> dict[str, Any]:
-    values = {name: getattr(record, name) for name in (*_COLUMNS, "deployment", "version")}
+    values = {name: getattr(record, name) for name in (*_COLUMNS, "version")}
     if record.prediction_set is not None:
         values["prediction_set"] = json.dumps(list(record.prediction_set), ensure_ascii=False)
     if record.inputs is not None:
@@ -315,10 +369,10 @@ def _as_row(record: Record) -> dict[str, Any]:
     return values
 
 
-def _as_labelled(deployment: str, version: str, row: tuple[Any, ...]) -> Labelled:
+def _as_labelled(version: str, row: tuple[Any, ...]) -> Labelled:
     *answer, label = row
     values = dict(zip(_COLUMNS, answer, strict=True))
     for name in ("prediction_set", "inputs"):
         if values[name] is not None:
             values[name] = json.loads(values[name])
-    return Labelled(Record(deployment=deployment, version=version, **values), label)
+    return Labelled(Record(version=version, **values), label)

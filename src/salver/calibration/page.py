@@ -8,7 +8,7 @@ from __future__ import annotations
 from salver.calibration.pictures import pictures
 from salver.calibration.results import Report
 from salver.calibration.table import (
-    Cells,
+    IN_USE,
     attempts,
     conclusion,
     honesty,
@@ -19,7 +19,7 @@ from salver.calibration.table import (
     said_of_novelty,
     said_of_policies,
 )
-from salver.reports.document import page, pairs, paragraphs, row, table
+from salver.reports.document import page, pairs, paragraphs, table_of
 from salver.reports.terminal import plain
 
 INTERVAL = {
@@ -89,18 +89,18 @@ def html(report: Report) -> str:
     sections = [
         (
             "How honest its confidence is",
-            _table(honesty(report))
+            table_of(honesty(report))
             + paragraphs([said_of_honesty(report)])
-            + _table(attempts(report))
+            + table_of(attempts(report), used=(IN_USE,))
             + paragraphs([plain(report.note)] if report.note else []),
         ),
         (
             "What policies do",
-            _table(policies(report)) + paragraphs(said_of_policies(report)),
+            table_of(policies(report)) + paragraphs(said_of_policies(report)),
         ),
         (
             "How novel rows are",
-            _table(novelties(report)) + paragraphs(said_of_novelty(report)),
+            table_of(novelties(report)) + paragraphs(said_of_novelty(report)),
         ),
         ("Pictures", pictures(report)),
         ("What the columns mean", pairs(meanings(report).items())),
@@ -128,10 +128,3 @@ def meanings(report: Report) -> dict[str, str]:
     if report.strange:
         found |= STRANGE
     return found
-
-
-def _table(given: Cells | None) -> str:
-    if given is None:
-        return ""
-    rows = [row(name, cells, is_used="in use" in cells) for name, *cells in given.rows]
-    return table([given.subject, *given.head], rows)

@@ -10,28 +10,30 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
 from salver.calibration.results import Report
 from salver.calibration.table import OWN, called
-from salver.reports.svg import BLUE, GREEN, INK, ORANGE, apart, cut, figure, gallery, logarithmic
+from salver.reports.reliability import Series, reliability_diagram
+from salver.reports.svg import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    apart,
+    cut,
+    figure,
+    gallery,
+    logarithmic,
+    percents,
+    up_to_all,
+)
 from salver.reports.terminal import plain
-from salver.trust.quality import Bin
 
 _Array = np.ndarray[Any, Any]
 _Z = 1.96  # standard deviations on each side that hold 95 %
 _NOVELTY_BINS = 40
-
-
-class _Series(NamedTuple):
-    """Bins of a reliability diagram, and how they look."""
-
-    name: str
-    bins: Sequence[Bin]
-    colour: str
-    marker: str
 
 
 class _Mark(NamedTuple):
@@ -47,7 +49,7 @@ def pictures(report: Report) -> str:
     """All that there are numbers for, with captions, as HTML; nothing if there are none."""
     drawn = []
     if series := _series(report):
-        drawn.append(_reliability(series))
+        drawn.append(reliability_diagram(series))
     if len(report.confidences):
         drawn.append(_coverage(report))
     if len(report.novelties):
@@ -87,19 +89,6 @@ def curve(
     return tuple(one[shown] for one in found)
 
 
-def _reliability(series: Sequence[_Series]) -> str:
-    return figure(
-        "reliability",
-        lambda to: _draw_reliability(to, series),
-        4.0 + 0.55 * len(series),
-        "Is confidence honest?",
-        "Each mark is a tenth of the range of confidence: how sure the model is there, on average, "
-        "and how often it is right. On the dashed line both are the same; below it the model is too "
-        "sure of itself. The bars are 95% intervals (Wilson 1927), below stands how many rows are "
-        "in each tenth.",
-    )
-
-
 def _coverage(report: Report) -> str:
     marks = [
         _Mark(number, cut(plain(one.name), 44), one.answered.value, one.precision.value)
@@ -137,69 +126,13 @@ def _novelty(report: Report) -> str:
     )
 
 
-def _series(report: Report) -> list[_Series]:
-    own = _Series("its own probability", report.reliability_before, ORANGE, "o")
+def _series(report: Report) -> list[Series]:
+    own = Series("its own probability", report.reliability_before, ORANGE, "o")
     if report.calibrator == OWN:
         return [own] if own.bins else []
     name = f"calibrated ({called(report.calibrator)})"
-    both = (own, _Series(name, report.reliability_after, GREEN, "s"))
+    both = (own, Series(name, report.reliability_after, GREEN, "s"))
     return [one for one in both if one.bins]
-
-
-def _draw_reliability(to: Figure, series: Sequence[_Series]) -> None:
-    """Confidence against the share that is right, and under it a row of counts for each series."""
-    least = min(one.low for each in series for one in each.bins)
-    above, below = to.subplots(
-        2, sharex=True, gridspec_kw={"height_ratios": [3.3, 0.55 * len(series)], "hspace": 0.02}
-    )
-    above.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    for each in series:
-        x = [one.confidence for one in each.bins]
-        y = [one.right.value for one in each.bins]
-        reach = [
-            [one.right.value - one.right.low for one in each.bins],
-            [one.right.high - one.right.value for one in each.bins],
-        ]
-        above.errorbar(
-            x,
-            y,
-            reach,
-            color=each.colour,
-            marker=each.marker,
-            markersize=6,
-            linewidth=1.6,
-            elinewidth=1.2,
-            capsize=2.5,
-            label=each.name,
-        )
-    lowest = min(one.right.low for each in series for one in each.bins)
-    above.set_xlim(least - 0.01, 1.01)
-    _up_to_all(above, min(least, lowest))
-    above.set_ylabel("share that is right")
-    above.yaxis.set_major_formatter(_percents())
-    above.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=2, handlelength=1.6)
-    above.grid()
-    above.set_axisbelow(True)
-    _counts(below, series)
-
-
-def _counts(axes: Axes, series: Sequence[_Series]) -> None:
-    most = max(one.count for each in series for one in each.bins)
-    for line, each in enumerate(reversed(series)):
-        for one in each.bins:
-            x, height = (one.low + one.high) / 2, 0.55 * one.count / most
-            axes.bar(x, height, width=0.085, bottom=line, color=each.colour, alpha=0.8)
-            axes.text(x, line + height + 0.03, _short(one.count), ha="center", va="bottom", size=9)
-    axes.set_ylim(0, len(series))
-    axes.set_yticks([])
-    axes.set_ylabel("rows")
-    axes.set_xlabel("confidence")
-    axes.xaxis.set_major_formatter(_percents())
-
-
-def _short(count: int) -> str:
-    """So that ten of them fit beside each other."""
-    return f"{count:,}" if count < 100_000 else f"{count / 1000:,.0f}k"
 
 
 def _draw_coverage(to: Figure, report: Report, marks: Sequence[_Mark]) -> None:
@@ -222,9 +155,9 @@ def _draw_coverage(to: Figure, report: Report, marks: Sequence[_Mark]) -> None:
             fontweight="bold",
         )
     axes.set_xlim(0, 1.07)
-    _up_to_all(axes, bottom, *heights)
-    axes.xaxis.set_major_formatter(_percents())
-    axes.yaxis.set_major_formatter(_percents())
+    up_to_all(axes, bottom, *heights)
+    axes.xaxis.set_major_formatter(percents())
+    axes.yaxis.set_major_formatter(percents())
     axes.set_xlabel("share of rows answered")
     axes.set_ylabel("share of answers that are right")
     axes.grid()
@@ -253,7 +186,7 @@ def _draw_novelty(to: Figure, report: Report) -> None:
         )  # fmt: skip
     axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_ylabel("share of them")
-    axes.yaxis.set_major_formatter(_percents())
+    axes.yaxis.set_major_formatter(percents())
     if is_logarithmic:
         logarithmic(axes, "novelty")
         if edges[-1] / edges[0] < 1000:
@@ -275,14 +208,3 @@ def _edges(values: _Array) -> tuple[_Array, bool]:
     # Zero has no logarithm, and a few rows next to it would fill the picture with emptiness.
     least = max(least, float(np.quantile(finite, 0.001)), 1e-3)
     return np.geomspace(min(least, 0.9), most * 1.05, _NOVELTY_BINS + 1), True
-
-
-def _percents() -> FuncFormatter:
-    """Percent; room above 100 is for letters alone."""
-    return FuncFormatter(lambda share, _: f"{share * 100:g}%" if share < 1.0001 else "")
-
-
-def _up_to_all(axes: Axes, least: float, *heights: float) -> None:
-    """A y axis of shares from a little below `least` to a little above 1 and above all heights."""
-    room = 0.04 * (1 - least)
-    axes.set_ylim(max(least - room, -room), max(1, *heights, 0) + room)

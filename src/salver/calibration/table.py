@@ -7,16 +7,16 @@ does not know how anything was fitted or judged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from salver.calibration.results import Kept, Report, Strange
-from salver.reports.terminal import NONE, aligned, percent, plain, wrapped
+from salver.reports.terminal import NONE, Cells, lines_of, percent, plain, share_cells, wrapped
 from salver.trust.calibration import Attempt
 from salver.trust.quality import Estimate
 
 OWN = "identity"  # the calibrator that changes nothing
+IN_USE = "in use"  # verdict on the calibrator that was chosen
 MADE_OF = {
     "layers": "the model's hidden states",
     "table": "the columns of the input",
@@ -24,25 +24,17 @@ MADE_OF = {
 }
 
 
-class Cells(NamedTuple):
-    """A table: what it is about, the names of its columns, and its lines, the first cell a name."""
-
-    subject: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
 def text(report: Report) -> str:
     """The report as plain text."""
     blocks = [
         wrapped([introduction(report)]),
-        _table(honesty(report)),
+        lines_of(honesty(report)),
         wrapped([said_of_honesty(report)]),
-        _table(attempts(report)),
+        lines_of(attempts(report)),
         wrapped([plain(report.note)] if report.note else []),
-        _table(policies(report)),
+        lines_of(policies(report)),
         wrapped(said_of_policies(report)),
-        _table(novelties(report)),
+        lines_of(novelties(report)),
         wrapped(said_of_novelty(report)),
         wrapped([conclusion(report)]),
     ]
@@ -261,29 +253,23 @@ def _attempt(report: Report, one: Attempt) -> list[str]:
         f"{gain.low:.3f} to {gain.high:.3f}",
         f"{before.calibration_error.value:.3f}",
         f"{after.calibration_error.value:.3f}",
-        "in use" if one.name == report.calibrator else verdict,
+        IN_USE if one.name == report.calibrator else verdict,
     ]
 
 
 def _policy(one: Kept, is_labelled: bool, has_sets: bool) -> list[str]:
-    cells = _share(one.answered)
+    cells = share_cells(one.answered)
     if is_labelled:
         given = f"{one.right:,} of {one.given:,}" if one.answered else NONE
-        cells += [*_share(one.precision), given]
+        cells += [*share_cells(one.precision), given]
     if has_sets:
         size = NONE if one.set_size is None else f"{one.set_size:.2f}"
-        cells += [*_share(one.sets), size]
+        cells += [*share_cells(one.sets), size]
     return cells
 
 
 def _interval(one: Estimate) -> list[str]:
     return [f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}"]
-
-
-def _share(one: Estimate | None) -> list[str]:
-    if one is None:
-        return [NONE, NONE]
-    return [percent(one.value, 1), f"{percent(one.low, 1)} to {percent(one.high, 1)}"]
 
 
 def _spread(values: Sequence[float]) -> list[str]:
@@ -292,12 +278,3 @@ def _spread(values: Sequence[float]) -> list[str]:
     numbers = (middle, many, most, found.max())
     shown = [f"{value:,.2f}" if value < 100 else f"{value:,.0f}" for value in numbers]
     return [f"{len(found):,}", *shown, percent(float((found > 1).mean()), 1)]
-
-
-def _table(given: Cells | None) -> list[str]:
-    if given is None:
-        return []
-    last = len(given.head)
-    is_words = given.head[-1] == "verdict"
-    head = [("", name) for name in (given.subject, *given.head)]
-    return aligned(head, given.rows, left=(0, last) if is_words else (0,))

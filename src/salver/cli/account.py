@@ -26,7 +26,7 @@ class _Since(click.ParamType[float]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Seconds since 1970 (UTC)."""
-        if found := re.fullmatch(r"(\d+)([mhdw])", value):
+        if found := re.fullmatch(r"(\d{1,6})([mhdw])", value):
             return time.time() - int(found[1]) * _UNITS[found[2]]
         try:
             given = dt.datetime.fromisoformat(value)
@@ -55,6 +55,7 @@ class _Since(click.ParamType[float]):
     show_default=True,
     help="Column of the position in a request of several rows; may be missing.",
 )
+@click.option("--deployment", default="", help="Whose answers, where one id stands for several.")
 def feedback(
     file: str,
     record: str | None,
@@ -62,6 +63,7 @@ def feedback(
     id_column: str,
     label: str,
     row_column: str,
+    deployment: str,
 ) -> None:
     """Tells what turned out to be true: joins the labels in FILE to answers that were recorded.
 
@@ -77,7 +79,7 @@ def feedback(
 
     if (record is None) == (url is None):
         raise click.UsageError("Say where the answers are: either --record FILE or --url URL.")
-    found = labels_in(file, Columns(id_column, label, row_column))
+    found = labels_in(file, Columns(id_column, label, row_column), deployment)
     for note in found.notes:
         say(note)
     if record is not None:
@@ -146,14 +148,14 @@ def report(  # noqa: PLR0913 - one for each option
     salver report service:service --record answers.db     see what it shows
     """
     from salver.monitoring import table
-    from salver.monitoring.run import Request, run
+    from salver.monitoring.run import Request, run, written
     from salver.session import Configuration
 
     given = {} if record is None else {"record": record}
     configuration = Configuration(config, sets, given)
-    found, path = run(target, configuration, Request(deployment, version, since, recent, page))
+    found, account = run(target, configuration, Request(deployment, version, since, recent))
     click.echo(table.text(found))
-    click.echo(f"\n{path}")
+    click.echo(f"\n{written(found, account, page)}")
     if found.findings.alarms:
         sys.exit(ALARM)
 

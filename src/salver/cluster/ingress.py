@@ -26,6 +26,7 @@ from salver.cluster.states import described
 from salver.definition import Handle
 from salver.engine.calibrations import with_calibrations
 from salver.engine.composed import ComposedHandle
+from salver.engine.loading import version_of
 from salver.online.exchange import Exchange
 from salver.online.front import Front
 from salver.online.http_rules import Hosts, Refused, host_names
@@ -76,6 +77,7 @@ class Ingress:
         self._state: dict[str, Any] = {"ready": False, "deployments": {}}
         self._said: dict[str, dict[str, Any]] = {}
         self._ask_at: dict[str, float] = {}
+        self._own_versions: dict[str, str] = {}  # of composed functions, without their parts'
         self._watching = asyncio.create_task(self._watch())
 
     def __serve_build_asgi_app__(self) -> Admission:
@@ -105,12 +107,23 @@ class Ingress:
 
         return Account(
             Path(self._settings.record),
-            version=lambda name: self._said.get(name, {}).get("version"),
+            version=self._version,
             tells=tells,
             registry=registry,
             with_inputs=self._settings.record_inputs,
             max_records=self._settings.max_records,
         )
+
+    def _version(self, name: str) -> str | None:
+        """Of all that decides an answer, as far as replicas have told."""
+        deployment = self._service.deployments[name]
+        if not deployment.is_composed:
+            return self._said.get(name, {}).get("version")
+        if name not in self._own_versions:
+            served = deployment.with_options(self._given.options_of(deployment))
+            self._own_versions[name] = version_of(served, {})
+        parts = [self._version(part.name) or "" for part in deployment.parts]
+        return "+".join([self._own_versions[name], *parts])
 
     async def describe(self) -> dict[str, dict[str, Any]]:
         """By model: rows that were asked here and not answered yet, and the version it has."""

@@ -1,4 +1,5 @@
-"""`salver report`: how the live account is shown, on a terminal and as a page.
+"""The whole of `salver report` and `salver feedback`.
 
-It does not know how the account was kept or judged.
+`salver report` shows the live account, on a terminal and as a page; `salver feedback` adds true
+classes to it. Neither knows how rows are put on record, nor how an account is judged.
 """

@@ -13,11 +13,13 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from salver.account.records import Label
+from salver.account.records import Label, class_text
 from salver.account.store import Store
 from salver.client import Client
-from salver.errors import ConfigError
+from salver.errors import ConfigError, TooManyRows
 from salver.offline.labelled import read
+from salver.online.feedback import MAX_LABEL
+from salver.reports.terminal import plain
 from salver.schema import Schema
 
 AT_ONCE = 1000  # labels in one request, as many rows as a service takes
@@ -59,12 +61,13 @@ class _Form:
     schema: Schema
 
 
-def labels_in(path: str, columns: Columns) -> Told:
+def labels_in(path: str, columns: Columns, deployment: str = "") -> Told:
     """The labels of a CSV, JSON Lines or Parquet file.
 
     Args:
         path: Of the file or folder.
         columns: Which of its columns say what.
+        deployment: Whose answers they are of; empty for all that an id stands for.
 
     Raises:
         MissingColumns: If there are no request ids.
@@ -75,22 +78,23 @@ def labels_in(path: str, columns: Columns) -> Told:
     of_row: Any = Field(0, alias=columns.row, ge=0)
     model = create_model("Feedback", request_id=(str, of_request), row=(int, of_row))
     notes: list[str] = []
-    rows = read(path, _Form("a label", Schema(model)), fill_defaults=True, say=notes.append)
+    rows = read(path, _Form("salver feedback", Schema(model)), fill_defaults=True, say=notes.append)
     if not any(columns.label in row for row in rows.given):
         raise ConfigError(
-            f"{path} has no column {columns.label!r}; it has {', '.join(rows.given[0])}. Name that "
-            "of the true class with --label."
+            f"{path} has no column {columns.label!r}; it has {plain(', '.join(rows.given[0]))}. Name "
+            "that of the true class with --label."
         )
     at = time.time()
-    texts = rows.labels(columns.label)
+    texts = [class_text(row.get(columns.label)) or "" for row in rows.given]
     labels = [
-        Label(request_id, row, text, at)
+        Label(request_id, row, text, at, deployment)
         for (request_id, row), text in zip(rows.batch.rows, texts, strict=True)
-        if text
+        if 0 < len(text) <= MAX_LABEL
     ]
     if len(labels) < len(texts):
         notes.append(
-            f"{len(texts) - len(labels):,} rows have no {columns.label}, and are left out."
+            f"{len(texts) - len(labels):,} rows have no class as their {columns.label}, and are left "
+            "out."
         )
     return Told(labels, notes)
 
@@ -111,13 +115,21 @@ def post(labels: Sequence[Label], url: str, api_key: str | None) -> int:
     Raises:
         SalverError: If the service cannot be asked, or refuses.
     """
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--url was given {url!r}; it takes a URL such as http://127.0.0.1:8000.")
     with Client(url, api_key=api_key) as client:
-        return sum(
-            client.feedback(
-                [{"request_id": o.request_id, "row": o.row, "label": o.label} for o in part]
-            )
-            for part in _parts(labels)
-        )
+        return sum(_posted(client, part) for part in _parts(labels))
+
+
+def _posted(client: Client, labels: Sequence[Label]) -> int:
+    names = ("request_id", "row", "label", "deployment")
+    try:
+        return client.feedback([{n: getattr(one, n) for n in names} for one in labels])
+    except TooManyRows:  # the service takes fewer at once
+        half = len(labels) // 2
+        if not half:
+            raise
+        return _posted(client, labels[:half]) + _posted(client, labels[half:])
 
 
 def _parts(labels: Sequence[Label]) -> list[Sequence[Label]]:

@@ -10,7 +10,6 @@ from salver.account.results import Report
 from salver.monitoring.pictures import pictures
 from salver.monitoring.table import (
     ALARMING,
-    Cells,
     answers,
     conclusion,
     drifts,
@@ -26,7 +25,7 @@ from salver.monitoring.table import (
     shares,
     windows,
 )
-from salver.reports.document import page, pairs, paragraphs, row, table
+from salver.reports.document import page, pairs, paragraphs, table_of
 from salver.reports.terminal import plain
 
 INTERVAL = {
@@ -101,23 +100,29 @@ _ALARMED = ".conclusion { border-left: .5rem solid #D55E00; }"
 def html(report: Report) -> str:
     """The report as a page that stands alone; alarms stand at its top."""
     sections = [
-        ("What was promised", _table(promises(report)) + paragraphs(said_of_promises(report))),
+        (
+            "What was promised",
+            table_of(promises(report), used=ALARMING) + paragraphs(said_of_promises(report)),
+        ),
         (
             "Answers and their confidence",
-            _table(answers(report))
+            table_of(answers(report))
             + paragraphs(said_of_answers(report))
-            + _table(honesty(report))
+            + table_of(honesty(report), used=ALARMING)
             + paragraphs(said_of_honesty(report)),
         ),
         (
             "How far rows have drifted",
-            _table(drifts(report))
+            table_of(drifts(report), used=ALARMING)
             + paragraphs(said_of_drift(report))
-            + "".join(_table(one) for one in shares(report)),
+            + "".join(table_of(one) for one in shares(report)),
         ),
-        ("Where answers are wrong", _table(parts(report)) + paragraphs(said_of_parts(report))),
+        (
+            "Where answers are wrong",
+            table_of(parts(report), used=ALARMING) + paragraphs(said_of_parts(report)),
+        ),
         ("Pictures", pictures(report)),
-        ("Over time", _table(windows(report))),
+        ("Over time", table_of(windows(report))),
         ("What the columns mean", pairs(meanings(report).items())),
     ]
     footer = (
@@ -144,10 +149,3 @@ def meanings(report: Report) -> dict[str, str]:
     for shown, explained in given:
         found |= explained if shown else {}
     return INTERVAL | found if found else {}
-
-
-def _table(given: Cells | None) -> str:
-    if given is None:
-        return ""
-    rows = [row(name, cells, is_used=cells[-1] in ALARMING) for name, *cells in given.rows]
-    return table([given.subject, *given.head], rows)

@@ -13,11 +13,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from salver.account.results import Drifted, Honest, Part, Report, Window
+from salver.account.results import Drifted, Part, Report, Window
 from salver.monitoring.table import NAMES, shown, worst
-from salver.reports.svg import BLUE, GREEN, INK, ORANGE, cut, figure, gallery
+from salver.reports.reliability import Series, reliability_diagram
+from salver.reports.svg import BLUE, GREEN, INK, ORANGE, cut, figure, gallery, percents
 from salver.reports.terminal import percent, plain
 
 CLASSES = 6  # lines that can be told apart
@@ -43,7 +44,8 @@ def pictures(report: Report) -> str:
         *_against_reference(report.findings.drifted, report.findings.recent_rows),
     ]
     if report.findings.honest is not None and report.findings.honest.bins:
-        drawn.append(_reliability(report.findings.honest))
+        labelled = Series("labelled rows", report.findings.honest.bins, BLUE, "o")
+        drawn.append(reliability_diagram([labelled]))
     if report.parts:
         drawn.append(_parts(worst(report)[:NAMES]))
     return gallery(drawn) if drawn else ""
@@ -99,19 +101,6 @@ def _against_reference(drifted: Sequence[Drifted], rows: int) -> Iterator[str]:
         )
 
 
-def _reliability(honest: Honest) -> str:
-    return figure(
-        "reliability",
-        lambda to: _draw_reliability(to, honest),
-        4.5,
-        "Is confidence honest?",
-        "Each mark is a tenth of the range of confidence of labelled rows: how sure the model is "
-        "there, on average, and how often it is right. On the dashed line both are the same; below "
-        "it the model is too sure of itself. The bars are 95% intervals (Wilson 1927), below "
-        "stands how many rows are in each tenth.",
-    )
-
-
 def _parts(shown_parts: Sequence[Part]) -> str:
     return figure(
         "parts",
@@ -163,7 +152,7 @@ def _draw_confidence(to: Figure, report: Report) -> None:
         below.legend(ncols=2, **_ABOVE)
     top = max([share for _, share in novel] + most, default=0)
     below.set_ylim(0, max(top * 1.35, 0.01))
-    below.yaxis.set_major_formatter(_percents())
+    below.yaxis.set_major_formatter(percents())
     below.yaxis.set_major_locator(MaxNLocator(4))
     below.set_ylabel("novel")
     below.grid()
@@ -192,7 +181,7 @@ def _draw_classes(to: Figure, report: Report) -> None:
                 markeredgecolor=INK, markeredgewidth=0.6, transform=axes.get_yaxis_transform(),
             )  # fmt: skip
     axes.set_ylim(0, max(*(peaks[name] for name in names), *reference.values(), 0.01) * 1.06)
-    axes.yaxis.set_major_formatter(_percents())
+    axes.yaxis.set_major_formatter(percents())
     axes.set_ylabel("share of rows")
     axes.grid()
     _times(axes, report.windows)
@@ -219,42 +208,10 @@ def _draw_shares(axes: Axes, bars: Sequence[tuple[str, float, float]]) -> None:
     axes.set_ylim(3 * len(bars) - 0.6, -0.8)
     axes.set_yticks([])
     axes.set_xlim(0, max(max(before, after) for _, before, after in bars) * 1.16)
-    axes.xaxis.set_major_formatter(_percents())
+    axes.xaxis.set_major_formatter(percents())
     axes.xaxis.set_major_locator(MaxNLocator(5))
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[:2], names[:2], ncols=2, **_ABOVE)
-
-
-def _draw_reliability(to: Figure, honest: Honest) -> None:
-    """Confidence against the share that is right, and under it the counts of rows."""
-    above, below = to.subplots(
-        2, sharex=True, gridspec_kw={"height_ratios": [3.3, 0.7], "hspace": 0.02}
-    )
-    above.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=_DASHED)
-    right = [one.right for one in honest.bins]
-    reach = [[one.value - one.low for one in right], [one.high - one.value for one in right]]
-    above.errorbar(
-        [one.confidence for one in honest.bins], [one.value for one in right], reach,
-        color=BLUE, marker="o", markersize=6, linewidth=1.6, elinewidth=1.2, capsize=2.5,
-    )  # fmt: skip
-    least = min(one.low for one in honest.bins)
-    above.set_xlim(least - 0.01, 1.01)
-    bottom = min(least, *(one.low for one in right))
-    above.set_ylim(bottom - 0.04 * (1 - bottom), 1 + 0.04 * (1 - bottom))
-    above.set_ylabel("share that is right")
-    above.yaxis.set_major_formatter(_percents())
-    above.grid()
-    above.set_axisbelow(True)
-    most = max(one.count for one in honest.bins)
-    for one in honest.bins:
-        x, height = (one.low + one.high) / 2, 0.55 * one.count / most
-        below.bar(x, height, width=0.085, color=BLUE, alpha=0.8)
-        below.text(x, height + 0.03, f"{one.count:,}", ha="center", va="bottom", size=9)
-    below.set_ylim(0, 1)
-    below.set_yticks([])
-    below.set_ylabel("rows")
-    below.set_xlabel("confidence")
-    below.xaxis.set_major_formatter(_percents())
 
 
 def _draw_parts(axes: Axes, given: Sequence[Part]) -> None:
@@ -283,7 +240,7 @@ def _draw_parts(axes: Axes, given: Sequence[Part]) -> None:
     axes.set_ylim(len(given) - 0.45, -0.6)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_formatter(_percents())
+    axes.xaxis.set_major_formatter(percents())
     axes.set_xlabel("share of answers that are right")
     axes.grid(axis="x")
     axes.set_axisbelow(True)
@@ -321,11 +278,6 @@ def _shares_up(axes: Axes) -> None:
     low, _ = axes.get_ylim()
     room = 0.04 * (1 - max(low, 0.0))
     axes.set_ylim(max(low, -room), 1 + max(room, 0.005))
-    axes.yaxis.set_major_formatter(_percents())
+    axes.yaxis.set_major_formatter(percents())
     axes.set_ylabel("share")
     axes.grid()
-
-
-def _percents() -> FuncFormatter:
-    """Percent; room above 100 is for letters alone."""
-    return FuncFormatter(lambda share, _: f"{share * 100:.3g}%" if -1e-9 < share < 1.0001 else "")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.util
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from salver.account.about import About
+from salver.account.about import NOTHING, About
 from salver.account.evaluation import RECENT, evaluated
 from salver.account.reading import about, latest
 from salver.account.results import Report
-from salver.account.rows import Rows
 from salver.account.store import Recorded, Store
 from salver.account.windows import answered_of, novel_of, parts, precision_of, windows
 from salver.engine.targets import pinned_service
@@ -34,14 +34,12 @@ class Request:
         version: The first characters of a version; null for the one that answered last.
         since: Leave out rows before, in seconds since 1970 (UTC); null takes all.
         recent: How many of the latest rows are compared with the reference.
-        page: Where to write the page; null for beside the account.
     """
 
     deployment: str | None = None
     version: str | None = None
     since: float | None = None
     recent: int = RECENT
-    page: Path | None = None
 
 
 def run(target: str, configuration: Configuration, request: Request) -> tuple[Report, Path]:
@@ -53,7 +51,7 @@ def run(target: str, configuration: Configuration, request: Request) -> tuple[Re
         request: What is asked for.
 
     Returns:
-        What was found, and the path of the page that shows it.
+        What was found, and the path of the account.
 
     Raises:
         ConfigError: If nothing says where the account is, or it has no rows of this deployment.
@@ -65,12 +63,36 @@ def run(target: str, configuration: Configuration, request: Request) -> tuple[Re
     name = service.chosen(request.deployment).name
     path = _account(configuration.record(configuration.overrides(service)))
     with Store.existing(path) as store:
-        report = reported(store, name, request, str(path))
+        return reported(store, name, request, str(path)), path
+
+
+def written(report: Report, account: Path, page: Path | None) -> Path:
+    """Writes the page of a report, for its owner alone, as it may show what was asked.
+
+    Args:
+        report: To show.
+        account: Path of the account.
+        page: Where to write it; null for beside the account.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
     from salver.monitoring.page import html
 
-    page = request.page or path.with_suffix(f".{name}.html")
-    page.write_text(html(report), "utf-8")
-    return report, page
+    stem = account.stem if account.suffix in (".db", ".sqlite") else account.name
+    path = page or account.with_name(f"{stem}.{report.deployment}.html")
+    try:
+        with open(path, "w", encoding="utf-8", opener=_for_the_owner) as file:
+            file.write(html(report))
+    except OSError as error:
+        raise ConfigError(
+            f"The page cannot be written to {path}: {error.strerror}. Name another place with --page."
+        ) from error
+    return path
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _account(record: str | None) -> Path:
@@ -89,32 +111,32 @@ def reported(store: Store, deployment: str, request: Request, path: str) -> Repo
         ConfigError: If the account has no rows to report.
     """
     version, others = _version(store, deployment, request)
-    found = latest(store, deployment, version, MAX_ROWS, request.since)
-    if not found:
+    rows, labelled, inputs = latest(store, deployment, version, MAX_ROWS, request.since)
+    if not len(rows):
+        since = dt.datetime.fromtimestamp(request.since or 0, dt.UTC)
         raise ConfigError(
-            f"{path} has no rows of {deployment} since "
-            f"{dt.datetime.fromtimestamp(request.since or 0, dt.UTC):%Y-%m-%d %H:%M} UTC. Ask for "
-            "an earlier time with --since."
+            f"{path} has no rows of {deployment} since {since:%Y-%m-%d %H:%M} UTC. Ask for an "
+            "earlier time with --since."
         )
-    known, rows = about(store, deployment, version), Rows.of(found)
-    inputs = [one.record.inputs for one in found]
-    worst, seen = parts(rows, inputs)
+    told = about(store, deployment, version)
+    known = told or NOTHING
+    worst, seen = parts(labelled, inputs)
     withheld = Counter(one for one in rows.withheld_by.tolist() if one is not None)
     return Report(
         deployment=deployment,
         version=version,
-        policies=known.policies,
+        policies=None if told is None else known.policies,
         store=path,
         start=float(rows.at[0]),
         end=float(rows.at[-1]),
         others=others,
         reference=_reference(known),
-        precision=precision_of(rows),
+        precision=precision_of(labelled),
         answered=answered_of(rows),
         novel=novel_of(rows),
         failed=int(rows.failed.sum()),
         reasons=dict(withheld.most_common()),
-        findings=evaluated(rows, known, request.recent),
+        findings=evaluated(rows, labelled, known, request.recent),
         windows=windows(rows, known.reference),
         parts=worst,
         parts_seen=seen,

@@ -6,14 +6,11 @@ does not know how anything was counted or judged, nor where the account lies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from salver.account.evaluation import LEAST
 from salver.account.results import Drifted, Held, Observed, Part, Report, Window
-from salver.reports.terminal import NONE, aligned, percent, plain, wrapped
-from salver.trust.quality import Estimate
+from salver.reports.terminal import NONE, Cells, lines_of, percent, plain, share_cells, wrapped
 
 NAMES = 12  # classes or ranges that have a line each
 PARTS = 12  # parts that have a line each, unless more are real
@@ -21,29 +18,21 @@ UNKNOWN = "not known yet"
 ALARMING = ("broken", "alarm", "real")  # verdicts that a person should look at
 
 
-class Cells(NamedTuple):
-    """A table: what it is about, the names of its columns, and its lines, the first cell a name."""
-
-    subject: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
 def text(report: Report) -> str:
     """The report as plain text."""
     blocks = [
         wrapped([introduction(report)]),
-        _table(promises(report)),
+        lines_of(promises(report)),
         wrapped(said_of_promises(report)),
-        _table(answers(report)),
+        lines_of(answers(report)),
         wrapped(said_of_answers(report)),
-        _table(honesty(report)),
+        lines_of(honesty(report)),
         wrapped(said_of_honesty(report)),
-        _table(drifts(report)),
+        lines_of(drifts(report)),
         wrapped(said_of_drift(report)),
-        *[_table(one) for one in shares(report)],
-        _table(windows(report)),
-        _table(parts(report)),
+        *[lines_of(one) for one in shares(report)],
+        lines_of(windows(report)),
+        lines_of(parts(report)),
         wrapped(said_of_parts(report)),
         wrapped(conclusion(report), indent="  "),
     ]
@@ -109,6 +98,11 @@ def promises(report: Report) -> Cells | None:
 def said_of_promises(report: Report) -> list[str]:
     """What is missing in the table."""
     held = [one.policy for one in report.findings.held]
+    if report.policies is None:
+        return [
+            "What this version promises is not on record, as it could not be written when it began to "
+            "answer: see the log of the service."
+        ]
     left = [plain(one) for one in report.policies if not any(h.startswith(one) for h in held)]
     if not report.policies:
         return ["The deployment has no policy, so nothing was promised."]
@@ -142,7 +136,9 @@ def answers(report: Report) -> Cells | None:
         ("withheld as novel", report.novel),
     )
     rows = [
-        [name, *_share(one.share), f"{one.hits:,} of {one.of:,}"] for name, one in given if one.of
+        [name, *share_cells(one.share), f"{one.hits:,} of {one.of:,}"]
+        for name, one in given
+        if one.of
     ]
     return Cells("over all rows", ["share", "95% interval", "rows"], rows) if rows else None
 
@@ -362,30 +358,16 @@ def _gap(gap: float) -> str:
 
 
 def _seen(one: Observed) -> list[str]:
-    return [*_share(one.share), f"{one.of:,}"]
-
-
-def _share(one: Estimate | None) -> list[str]:
-    if one is None:
-        return [NONE, NONE]
-    return [percent(one.value, 1), f"{percent(one.low, 1)} to {percent(one.high, 1)}"]
+    return [*share_cells(one.share), f"{one.of:,}"]
 
 
 def _window(one: Window) -> list[str]:
     return [
         f"{one.rows:,}",
         f"{one.failed:,}",
-        _share(one.answered.share)[0],
+        share_cells(one.answered.share)[0],
         *_seen(one.right),
         NONE if one.confidence is None else percent(one.confidence, 1),
-        _share(one.novel.share)[0],
+        share_cells(one.novel.share)[0],
         NONE if one.psi is None else f"{one.psi:.2f}",
     ]
-
-
-def _table(given: Cells | None) -> list[str]:
-    if given is None:
-        return []
-    last = len(given.head)
-    head = [("", name) for name in (given.subject, *given.head)]
-    return aligned(head, given.rows, left=(0, last) if given.head[-1] == "verdict" else (0,))

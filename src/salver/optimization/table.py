@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from salver.optimization.fidelity import SURE, Fidelity, Quality
 from salver.optimization.results import Candidate, Report, Speed
-from salver.reports.terminal import NONE, aligned, percent, plain, wrapped
+from salver.reports.terminal import NONE, Cells, aligned, lines_of, percent, plain, wrapped
 
 ORIGINAL = "original"
 NOISY = 1.2  # ratio of the original to itself from which on nothing is worth much
@@ -248,5 +248,4 @@ _LEGEND = (
 
 def _quality(report: Report) -> list[str]:
     rows = [[name, *quality_cells(one)] for name, one in qualities(report)]
-    head = [("", name) for name in ("quality", *QUALITY)]
-    return aligned(head, rows, left=(0,)) if rows else []
+    return lines_of(Cells("quality", QUALITY, rows)) if rows else []

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from html import escape
 
+from salver.reports.terminal import Cells
+
 _CSS = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1c2024; --soft: #5d656d;
   --line: #d8dde2; --panel: #f5f7f9; }
@@ -107,6 +109,19 @@ def table(head: Iterable[str], rows: Iterable[str], words: Collection[str] = ())
         + "\n".join(rows)
         + "\n</tbody></table></div>"
     )
+
+
+def table_of(given: Cells | None, used: Collection[str] = ()) -> str:
+    """The table that a terminal shows, too, as HTML; nothing for no table.
+
+    Args:
+        given: The table.
+        used: Verdicts, which are last cells, of lines that stand out.
+    """
+    if given is None:
+        return ""
+    rows = [row(name, cells, is_used=cells[-1] in used) for name, *cells in given.rows]
+    return table([given.subject, *given.head], rows)
 
 
 def row(name: str, cells: Iterable[str], is_used: bool = False) -> str:

@@ -88,6 +88,22 @@ def logarithmic(axes: Axes, words: str) -> None:
     axes.set_axisbelow(True)
 
 
+def percents() -> FuncFormatter:
+    """Percent for an axis of shares; room below 0 and above 100 is for letters and marks alone."""
+    return FuncFormatter(lambda share, _: f"{share * 100:g}%" if -1e-9 < share < 1.0001 else "")
+
+
+def up_to_all(axes: Axes, *shares: float) -> None:
+    """Makes the y axis one of shares, from a little below the least given to a little above 1.
+
+    Args:
+        axes: To change.
+        shares: What has to be on it; places of letters may lie above 1.
+    """
+    room = 0.04 * (1 - min(shares))
+    axes.set_ylim(max(min(shares) - room, -room), max(1.0, *shares) + room)
+
+
 def cut(name: str, length: int = 36) -> str:
     """A name, so that it leaves room for the picture."""
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -1,15 +1,33 @@
 """A report as plain text for a terminal: texts made harmless, and aligned tables.
 
-This module does not know what is reported.
+This module does not know what is reported, nor how a page shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from textwrap import wrap
+from typing import NamedTuple
+
+from salver.trust.quality import Estimate
 
 WIDTH = 110  # columns of a terminal
 NONE = "-"  # in place of a number that there is not
+_VERDICT = "verdict"
+
+
+class Cells(NamedTuple):
+    """A table as plain texts, for a terminal as for a page.
+
+    Attributes:
+        subject: What it is about; stands above the names of its lines.
+        head: Names of its other columns; one that is called "verdict" stands last, and holds words.
+        rows: Its lines, the first cell of each a name.
+    """
+
+    subject: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 def plain(given: str) -> str:
@@ -30,6 +48,17 @@ def percent(share: float, decimals: int = 2) -> str:
     )
 
 
+def share_cells(share: Estimate | None) -> list[str]:
+    """Texts for two columns: a share, and its interval; dashes where there is none.
+
+    Args:
+        share: From 0 to 1, as are the ends of its interval.
+    """
+    if share is None:
+        return [NONE, NONE]
+    return [percent(share.value, 1), f"{percent(share.low, 1)} to {percent(share.high, 1)}"]
+
+
 def wrapped(paragraphs: Sequence[str], indent: str = "") -> list[str]:
     """Lines of paragraphs, each at most `WIDTH` columns.
 
@@ -40,6 +69,15 @@ def wrapped(paragraphs: Sequence[str], indent: str = "") -> list[str]:
     return [
         line for one in paragraphs for line in wrap(one, WIDTH, subsequent_indent=indent) or [""]
     ]
+
+
+def lines_of(given: Cells | None) -> list[str]:
+    """Lines of a table, verdicts at the left; none for no table."""
+    if given is None:
+        return []
+    last = len(given.head)
+    head = [("", name) for name in (given.subject, *given.head)]
+    return aligned(head, given.rows, left=(0, last) if given.head[-1] == _VERDICT else (0,))
 
 
 def aligned(

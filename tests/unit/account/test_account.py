@@ -28,7 +28,7 @@ class Lived:
         self.path = path
         self.registry = CollectorRegistry()
         self.version = "v1"
-        self.told = 0
+        self.told = self.fails = 0
         self.account = Account(
             path,
             version=lambda _name: self.version,
@@ -39,6 +39,9 @@ class Lived:
         )
 
     def _tells(self, _name: str) -> About:
+        if self.fails:
+            self.fails -= 1
+            raise OSError("the disk is full")
         self.told += 1
         return about(*HELD_OUT)
 
@@ -100,6 +103,38 @@ def test_answers_are_kept_when_nobody_knows_what_they_promise(tmp_path: Path) ->
         assert store.count("Topics", "") == 1
 
 
+def test_promises_that_could_not_be_written_down_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failure, such as a full disk, does not cost a version its promises."""
+    monkeypatch.setattr("salver.account.account.TRY_AGAIN_S", 0.0)
+    lived = Lived(tmp_path / "answers.db")
+    lived.fails = 1
+    lived.answer(1, "a")
+    lived.tell(1, "a", "chess")
+    with Store.existing(lived.path) as store:
+        assert store.version("Topics", "v1") is None
+    lived.answer(1, "b")
+    lived.tell(1, "b", "chess")
+    lived.account.close()
+    with Store.existing(lived.path) as store:
+        assert store.version("Topics", "v1") is not None
+        assert store.count("Topics", "v1") == 2
+
+
+def test_a_file_that_is_taken_away_is_made_anew(lived: Lived) -> None:
+    """Answers go on in a new file at the same place, with what they promise."""
+    lived.answer(2, "a")
+    lived.tell(2, "a", "chess")
+    for path in lived.path.parent.glob("answers.db*"):
+        path.rename(path.with_name(f"old-{path.name}"))
+    lived.answer(3, "b")
+    assert lived.tell(3, "b", "chess") == 3
+    with Store.existing(lived.path) as store:
+        assert store.count("Topics", "v1") == 3
+        assert store.version("Topics", "v1") is not None
+
+
 def test_judgements_are_metrics(lived: Lived) -> None:
     """Each alarm has a number, promised and observed shares too; a broken promise is 1."""
     lived.answer(300, "a")
@@ -127,7 +162,7 @@ def test_every_alarm_that_can_be_raised_has_a_metric() -> None:
         shares=(0.1, 0.1, 0.8), hardness=0.3, overconfidence=0.3, novelty=2, length=300
     )
     rows = answered(*world.drawn(1000, np.random.default_rng(1)), HELD_OUT[0])
-    names = {one.name for one in evaluated(rows, about(*HELD_OUT)).alarms}
+    names = {one.name for one in evaluated(rows, rows, about(*HELD_OUT)).alarms}
     assert len(names) >= 6
     assert names <= set(ALARMS)
 

@@ -10,6 +10,7 @@ from salver import ConformalSet, Coverage, Novelty, Precision
 from salver.account.about import NOTHING
 from salver.account.evaluation import evaluated
 from salver.account.results import Findings
+from salver.account.rows import UNKNOWN
 
 WORLD = World()
 HELD_OUT = WORLD.drawn(1000, np.random.default_rng(0))
@@ -24,7 +25,7 @@ def _met(world: World, n: int = 1000, seed: int = 1, before: int = 0) -> Finding
         usual = answered(*WORLD.drawn(before, random), HELD_OUT[0])
         columns = zip(_columns(usual), _columns(rows), strict=True)
         rows = type(rows)(*(np.concatenate(pair) for pair in columns))
-    return evaluated(rows, ABOUT)
+    return evaluated(rows, rows, ABOUT)
 
 
 def _columns(rows: object) -> list[np.ndarray]:
@@ -67,7 +68,7 @@ def test_figures_are_those_of_the_rows() -> None:
     """Precision is the share of right ones among labelled answers, withheld rows left out."""
     random = np.random.default_rng(3)
     rows = answered(*WORLD.drawn(2000, random), HELD_OUT[0])
-    found = evaluated(rows, ABOUT)
+    found = evaluated(rows, rows, ABOUT)
     precision = next(one for one in found.held if one.about == "precision")
     given = [w is None for w in rows.withheld_by]
     right = sum(p == t for p, t, g in zip(rows.prediction, rows.label, given, strict=True) if g)
@@ -80,7 +81,8 @@ def test_figures_are_those_of_the_rows() -> None:
 def test_labels_that_come_late_are_of_older_rows() -> None:
     """Where only the first of 2,000 rows have labels, the latest labelled ones are among these."""
     asked = WORLD.drawn(2000, np.random.default_rng(4))
-    found = evaluated(answered(*asked, HELD_OUT[0], labelled=0.25), ABOUT)
+    rows = answered(*asked, HELD_OUT[0], labelled=0.25)
+    found = evaluated(rows, rows, ABOUT)
     precision = next(one for one in found.held if one.about == "precision")
     assert found.labelled == 500
     assert 400 < precision.recent.of <= 500
@@ -90,7 +92,8 @@ def test_labels_that_come_late_are_of_older_rows() -> None:
 def test_without_labels_only_what_needs_none_is_judged() -> None:
     """Novelty and drift are known at once, precision and calibration are not."""
     asked = WORLD.changed(novelty=1.6).drawn(1000, np.random.default_rng(5))
-    found = evaluated(answered(*asked, HELD_OUT[0], labelled=0.0), ABOUT)
+    rows = answered(*asked, HELD_OUT[0], labelled=0.0)
+    found = evaluated(rows, rows, ABOUT)
     by_kind = {one.about: one for one in found.held}
     assert by_kind["precision"].whole.share is None
     assert not by_kind["precision"].is_broken
@@ -101,7 +104,8 @@ def test_without_labels_only_what_needs_none_is_judged() -> None:
 def test_without_a_calibration_there_is_no_reference() -> None:
     """Rows of a service that promises nothing are counted, and raise no alarm."""
     asked = WORLD.drawn(300, np.random.default_rng(6))
-    found = evaluated(answered(*asked, HELD_OUT[0]), NOTHING)
+    rows = answered(*asked, HELD_OUT[0])
+    found = evaluated(rows, rows, NOTHING)
     assert (found.rows, found.labelled, found.reference_rows) == (300, 300, 0)
     assert not found.held
     assert not found.drifted
@@ -111,14 +115,15 @@ def test_without_a_calibration_there_is_no_reference() -> None:
 def test_few_rows_say_nothing_of_drift() -> None:
     """Below fifty rows no distribution is compared."""
     asked = WORLD.changed(novelty=3.0).drawn(49, np.random.default_rng(7))
-    assert not evaluated(answered(*asked, HELD_OUT[0]), ABOUT).drifted
+    rows = answered(*asked, HELD_OUT[0])
+    assert not evaluated(rows, rows, ABOUT).drifted
 
 
 def test_labels_that_the_model_does_not_have_are_counted_and_never_right() -> None:
     """A label of another class makes its answer wrong, and is told apart."""
     rows = answered(*WORLD.drawn(200, np.random.default_rng(8)), HELD_OUT[0])
     rows.label[:20] = "knitting"
-    found = evaluated(rows, ABOUT)
+    found = evaluated(rows, rows, ABOUT)
     assert found.unknown_labels == 20
     assert found.honest is not None
     assert found.honest.right < 0.92
@@ -136,7 +141,7 @@ def test_each_kind_of_promise_is_counted_in_its_own_way() -> None:
     known = about(held_out, lengths, policies)
     asked = WORLD.drawn(1500, np.random.default_rng(10))
     rows = answered(*asked, held_out, policies)
-    found = {one.policy: one for one in evaluated(rows, known).held}
+    found = {one.policy: one for one in evaluated(rows, rows, known).held}
     novel = int((rows.withheld_by == "Novelty").sum())
     unsure = int((rows.withheld_by == "Coverage").sum())
     assert (found["Novelty(0.02)"].whole.hits, found["Novelty(0.02)"].whole.of) == (novel, 1500)
@@ -149,6 +154,28 @@ def test_each_kind_of_promise_is_counted_in_its_own_way() -> None:
     assert (sets.hits, sets.of) == (int(np.nansum(rows.covered)), 1500)
 
 
+def test_rows_that_were_read_for_their_labels_say_nothing_of_coverage() -> None:
+    """Where people label what was withheld, the share of answers is that of all rows."""
+    policies = [Coverage(0.8)]
+    held_out, lengths = WORLD.drawn(3000, np.random.default_rng(12))
+    rows = answered(*WORLD.drawn(5000, np.random.default_rng(13)), held_out, policies)
+    reviewed = rows.take(~rows.answered)
+    found = evaluated(rows, reviewed, about(held_out, lengths, policies))
+    assert (found.held[0].whole.hits, found.held[0].whole.of) == (int(rows.answered.sum()), 5000)
+    assert found.labelled == len(reviewed)
+    assert not [one for one in found.alarms if one.name == "coverage"]
+
+
+def test_rows_that_an_unknown_policy_withheld_reached_no_other() -> None:
+    """Coverage behind a rule that does not tell its name is of the rows that this let pass."""
+    policies = [Coverage(0.8)]
+    held_out, lengths = WORLD.drawn(3000, np.random.default_rng(14))
+    rows = answered(*WORLD.drawn(1000, np.random.default_rng(15)), held_out, policies)
+    rows.withheld_by[:300] = UNKNOWN
+    found = evaluated(rows, rows, about(held_out, lengths, policies))
+    assert found.held[0].whole.of == 700
+
+
 def test_failed_rows_count_for_nothing_but_themselves() -> None:
     """Rows that failed are no answers, right or withheld ones."""
     rows = answered(*WORLD.drawn(400, np.random.default_rng(11)), HELD_OUT[0])
@@ -156,6 +183,6 @@ def test_failed_rows_count_for_nothing_but_themselves() -> None:
     rows = replace(rows, failed=failed)
     for column in (rows.prediction, rows.own, rows.withheld_by):
         column[:100] = None
-    found = evaluated(rows, ABOUT)
+    found = evaluated(rows, rows, ABOUT)
     assert found.labelled == 300
     assert found.held[0].whole.of == 300

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from salver.account.noting import MAX_TEXT, likeliest, records_of, seen_of
+from salver.account.noting import MAX_CLASS, MAX_TEXT, likeliest, records_of, seen_of
 from salver.account.records import Record, class_text
+from salver.account.rows import UNKNOWN
 from salver.types import Batch, Failure, Field, Outcome
 
 FIELDS = (
@@ -24,6 +25,7 @@ def _records(*outcomes: Outcome, with_inputs: bool = False, **row: Any) -> list[
         deployment="Tagger",
         version="abc",
         at=12.5,
+        policies=row.get("policies", ("Novelty", "Mine")),
     )
 
 
@@ -52,6 +54,39 @@ def test_without_a_calibration_confidence_is_the_probability() -> None:
     """The largest probability stands for the confidence where nothing is calibrated."""
     (found,) = _records(Outcome({"probabilities": {"cv": 0.7, "nlp": 0.3}}))
     assert (found.own, found.confidence, found.withheld_by) == ("cv", 0.7, None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "policies", "name"),
+    [
+        ("Novelty: 3.20 is above 1.43", (), "Novelty"),
+        ("Mine: too dear", ("Novelty", "Mine"), "Mine"),
+        ("bob@example.com is on the list", ("Novelty", "Mine"), "Mine"),
+        ("bob@example.com is on the list", ("His", "Mine"), UNKNOWN),
+        ("bob@example.com: no", (), UNKNOWN),
+    ],
+)
+def test_a_reason_is_kept_as_the_name_of_a_policy(
+    reason: str, policies: tuple[str, ...], name: str
+) -> None:
+    """What a policy of the user's own says may hold what was asked, and is not kept."""
+    (found,) = _records(Outcome({}, None, True, {"abstained": reason}), policies=policies)
+    assert found.withheld_by == name
+
+
+def test_a_long_text_is_no_class() -> None:
+    """What a model has written at length may hold what was asked, and is not kept."""
+    long = "x" * (MAX_CLASS + 1)
+    answer = {"prediction": long, "prediction_set": [long], "probabilities": {long: 1.0}}
+    (found,) = _records(Outcome(answer))
+    assert (found.prediction, found.own, found.prediction_set) == (None, None, [""])
+
+
+@pytest.mark.parametrize("given", [{"a": 7.0}, {"a": "high"}, {"a": None}, {"a": True}])
+def test_numbers_that_are_no_probabilities_are_no_confidence(given: Any) -> None:
+    """A composed function may call anything so."""
+    (found,) = _records(Outcome({"probabilities": given}))
+    assert (found.own, found.confidence) == (None, None)
 
 
 def test_a_policy_that_gives_no_reason_has_withheld_it_all_the_same() -> None:

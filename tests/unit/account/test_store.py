@@ -449,3 +449,34 @@ def test_a_closed_store_says_so(store: Store) -> None:
         store.add([FULL])
     with pytest.raises(AccountError, match="is closed"):
         store.deployments()
+
+
+def test_one_id_may_stand_for_answers_of_several_deployments(store: Store) -> None:
+    """Each keeps its own row; a label is for all of them, or for the one that it names."""
+    for deployment in ("Tagger", "Ranker"):
+        store.add([Record("r-1", 0, deployment, "v1", 1.0, prediction="cv")])
+    assert store.label([Label("r-1", 0, "cv", 2.0)]) == 1
+    assert store.label([Label("r-1", 0, "nlp", 3.0, "Ranker")]) == 1
+    assert store.label([Label("r-1", 0, "nlp", 3.0, "Nobody")]) == 0
+    found = {name: store.latest(name, "v1", 10) for name in ("Tagger", "Ranker")}
+    assert {name: [one.label for one in rows] for name, rows in found.items()} == {
+        "Tagger": ["cv"],
+        "Ranker": ["nlp"],
+    }
+
+
+def test_a_label_that_waits_for_one_deployment_goes_to_no_other(store: Store) -> None:
+    """One that names its deployment goes before one for all."""
+    store.label([Label("r-1", 0, "cv", 2.0), Label("r-1", 0, "nlp", 3.0, "Ranker")])
+    for deployment in ("Ranker", "Tagger"):
+        store.add([Record("r-1", 0, deployment, "v1", 1.0)])
+    assert store.latest("Ranker", "v1", 10)[0].label == "nlp"
+
+
+def test_an_account_that_was_removed_is_not_read_on(tmp_path: Path) -> None:
+    """Who only reads is told that the file is gone."""
+    with Store.open(tmp_path / "a.db") as writer, Store.existing(tmp_path / "a.db") as reader:
+        writer.add([Record("r-1", 0, "Tagger", "v1", 1.0)])
+        (tmp_path / "a.db").rename(tmp_path / "b.db")
+        with pytest.raises(AccountError, match="moved or removed"):
+            reader.count("Tagger", "v1")

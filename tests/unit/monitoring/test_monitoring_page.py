@@ -9,6 +9,19 @@ from xml.etree import ElementTree
 
 import pytest
 
+from monitoring.monitoring_reports import (
+    CLASSES,
+    EVIL,
+    calm,
+    drifted,
+    hostile,
+    observed,
+    shifted,
+    silent,
+    window,
+    with_findings,
+)
+from reports.pages import Page
 from salver.account.results import Report
 from salver.monitoring.page import html, meanings
 from salver.monitoring.table import (
@@ -22,19 +35,6 @@ from salver.monitoring.table import (
     text,
     windows,
 )
-from unit.monitoring.test_monitoring_table import (
-    CLASSES,
-    EVIL,
-    calm,
-    drifted,
-    hostile,
-    observed,
-    shifted,
-    silent,
-    window,
-    with_findings,
-)
-from unit.reports.pages import Page
 
 TIMES = ["Right answers and rows answered", "Confidence and novel rows", "What is answered"]
 REFERENCE = "The latest rows against the reference: "
@@ -179,6 +179,14 @@ def test_what_was_promised_is_drawn_beside_what_was_observed(page: Page) -> None
         "promised 95%"
         not in Page(html(replace(with_findings(held=(), drifted=()), parts=()))).words
     )
+
+
+def test_the_reliability_diagram_is_of_labelled_rows(page: Page) -> None:
+    """Its legend says so, and each tenth that holds any has its count."""
+    honest = shifted().findings.honest
+    assert honest is not None
+    assert "labelled rows" in page.words
+    assert {f"{one.count:,}" for one in honest.bins} <= set(page.words)
 
 
 def test_the_most_frequent_classes_are_drawn_over_time() -> None:

@@ -109,6 +109,7 @@ def test_refused_requests_are_not_kept(recorded: Make, tmp_path: Path) -> None:
         {"request_id": "a", "label": None},
         {"request_id": "a", "label": ""},
         {"request_id": "a", "label": 0.5},
+        {"request_id": "a", "label": "x" * 257},
         {"request_id": "a", "label": ["cv"]},
         {"request_id": "a", "label": "cv", "row": -1},
         {"request_id": "a", "label": "cv", "row": "0"},
@@ -160,7 +161,7 @@ def test_the_page_describes_the_route(recorded: Make) -> None:
     answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert set(answer["required"]) == {"stored", "matched"}
     fields = document["components"]["schemas"]["Feedback"]["properties"]
-    assert set(fields) == {"request_id", "label", "row"}
+    assert set(fields) == {"request_id", "label", "row", "deployment"}
 
 
 def test_a_route_of_the_users_own_wins(recorded: Make) -> None:
@@ -174,3 +175,29 @@ def test_a_route_of_the_users_own_wins(recorded: Make) -> None:
     served = recorded(Service(Tagger.bind(), app=app))
     assert served.ask("POST", "/feedback/", {}).json() == "mine"
     assert "POST /feedback/" in served.front.shadowed_routes()
+
+
+def test_a_label_may_name_its_deployment(recorded: Make, tmp_path: Path) -> None:
+    """Where a gateway gives one id to several requests, each answer can have its own label."""
+    service = Service(Tagger.options(name="first").bind(), Tagger.options(name="second").bind())
+    served = recorded(service)
+    for name in ("first", "second"):
+        served.ask("POST", f"/{name}/predict/", TEXT, {"x-request-id": "a"})
+    told(served, {"request_id": "a", "label": "cv"})
+    told(served, {"request_id": "a", "label": "nlp", "deployment": "second"})
+    assert [one.label for one in kept(tmp_path, "first")] == ["cv"]
+    assert [one.label for one in kept(tmp_path, "second")] == ["nlp"]
+
+
+def test_a_file_that_cannot_be_written_is_a_503(recorded: Make, tmp_path: Path) -> None:
+    """Labels that cannot be kept are asked for again, and the answers go on."""
+    served = recorded()
+    served.predict(TEXT, **{"x-request-id": "a"})
+    told(served, [])
+    for path in tmp_path.glob("answers.db*"):
+        path.unlink()
+    (tmp_path / "answers.db").mkdir()
+    reply = served.ask("POST", "/feedback/", {"request_id": "a", "label": "cv"})
+    assert (reply.status, reply.code) == (503, "not_ready")
+    assert reply.headers["retry-after"] == "5"
+    assert served.predict(TEXT).status == 200

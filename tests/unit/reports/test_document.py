@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from reports.pages import Page
-from salver.reports.document import bullets, page, pairs, paragraphs, row, table
+from salver.reports.document import bullets, page, pairs, paragraphs, row, table, table_of
+from salver.reports.terminal import Cells
 
 EVIL = "--><script>alert('1')</script><b x=\""
 
@@ -38,6 +41,7 @@ def test_a_page_is_for_light_and_dark_ground() -> None:
     [
         page(EVIL, EVIL, EVIL, [(EVIL, "<p></p>")], EVIL),
         table([EVIL, "b"], [row(EVIL, [EVIL])]),
+        table_of(Cells(EVIL, [EVIL], [[EVIL, EVIL]])),
         paragraphs([EVIL]),
         bullets([EVIL]),
         pairs([(EVIL, EVIL)]),
@@ -62,6 +66,17 @@ def test_a_table_has_a_head_and_rows_with_names() -> None:
     assert '<th scope="col" class=words>verdict</th>' in source
 
 
+def test_a_table_of_the_terminal_is_one_of_the_page() -> None:
+    """Its subject is the head of the names; only lines with certain verdicts stand out."""
+    given = Cells("part", ["right", "verdict"], [["alarm", "alarm", "calm"], ["b", "9%", "alarm"]])
+    source = table_of(given, used=("alarm", "broken"))
+    found = Page(source)
+    assert "part right verdict alarm alarm calm b 9% alarm" == found.text
+    assert ["alarm", "calm", "9%", "alarm"] == found.cells
+    assert ["b"] == re.findall('<tr class=used><th scope="row">(.*?)</th>', source)
+    assert "class=used" not in table_of(given)
+
+
 def test_a_list_of_nothing_is_nothing() -> None:
     """No empty element stands in the page."""
-    assert "" == bullets([]) == paragraphs([])
+    assert "" == bullets([]) == paragraphs([]) == table_of(None)

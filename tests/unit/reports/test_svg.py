@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.pages import Page
-from salver.reports.svg import INK, apart, cut, figure, gallery, logarithmic
+from salver.reports.svg import (
+    INK,
+    apart,
+    cut,
+    figure,
+    gallery,
+    logarithmic,
+    percents,
+    up_to_all,
+)
 
 
 def line(to: Figure) -> None:
@@ -59,6 +68,36 @@ def test_two_pictures_share_a_page() -> None:
 def test_the_same_numbers_give_the_same_bytes() -> None:
     """No clock and no chance is in a picture."""
     assert figure("one", line, 2.0, "T", "C") == figure("one", line, 2.0, "T", "C")
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0, "0%"),
+        (0.07, "7%"),  # 0.07 * 100 is 7.000000000000001
+        (0.9275, "92.75%"),
+        (1.0, "100%"),
+        (1.0 + 1e-9, "100%"),
+        (1.05, ""),
+        (-0.05, ""),
+    ],
+)
+def test_an_axis_of_shares_has_percents(share: float, shown: str) -> None:
+    """There are no shares below none and above all, though there may be room."""
+    assert shown == percents()(share, None)
+
+
+@pytest.mark.parametrize(
+    ("shares", "low", "high"),
+    [((0.5, 0.9), 0.48, 1.02), ((0.9, 1.1), 0.896, 1.104), ((0.01,), -0.0296, 1.0396)],
+)
+def test_an_axis_of_shares_goes_up_to_all(
+    shares: tuple[float, ...], low: float, high: float
+) -> None:
+    """With a little room at both ends, and above 1 where letters stand there."""
+    axes = Figure().subplots()
+    up_to_all(axes, *shares)
+    np.testing.assert_allclose(axes.get_ylim(), (low, high))
 
 
 def test_values_are_moved_apart() -> None:

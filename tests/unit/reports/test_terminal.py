@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from salver.reports.terminal import WIDTH, aligned, percent, plain, wrapped
+from salver.reports.terminal import (
+    WIDTH,
+    Cells,
+    aligned,
+    lines_of,
+    percent,
+    plain,
+    share_cells,
+    wrapped,
+)
+from salver.trust.quality import Estimate
 
 HEAD = [("", "name"), ("in", "use"), ("", "verdict")]
 
@@ -58,3 +68,32 @@ def test_a_name_that_is_too_long_has_lines_for_itself() -> None:
     assert "x" * 300 == "".join(line for line in lines if line.startswith("x"))
     assert lines[-1].split() == ["22", "no"]
     assert lines[-1].index("22") == lines[3].index("1") - 1
+
+
+def test_a_verdict_stands_at_the_left() -> None:
+    """It is a word; all other columns hold numbers, whatever the last is called."""
+    rows = [["a", "1", "alarm"], ["bbbbb", "22", "no alarm"]]
+    assert [
+        "drift PSI verdict",
+        "----- --- --------",
+        "a       1 alarm",
+        "bbbbb  22 no alarm",
+    ] == lines_of(Cells("drift", ["PSI", "verdict"], rows))
+    assert [
+        "drift PSI     rows",
+        "----- --- --------",
+        "a       1    alarm",
+        "bbbbb  22 no alarm",
+    ] == lines_of(Cells("drift", ["PSI", "rows"], rows))
+
+
+def test_no_table_has_no_lines() -> None:
+    """Not even a head."""
+    assert [] == lines_of(None)
+
+
+def test_a_share_stands_beside_its_interval() -> None:
+    """In percent with one decimal; dashes stand for what is not known."""
+    assert ["90.9%", "89.1% to 99.9%"] == share_cells(Estimate(0.909, 0.891, 0.99999))
+    assert ["100%", "0% to 100%"] == share_cells(Estimate(1.0, 0.0, 1.0))
+    assert ["-", "-"] == share_cells(None)
