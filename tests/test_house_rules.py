@@ -27,7 +27,6 @@ TESTED_ELSEWHERE = {
     "account/metrics.py": "tests/unit/account/test_account.py",
     "account/reading.py": "tests/unit/account/test_account.py",
     "account/results.py": "tests/unit/account/test_evaluation.py",
-    "account/rows.py": "tests/unit/account/test_evaluation.py",
     "bare.py": "tests/parity",  # it is one of the paths that are compared
     "calibration/__init__.py": "tests/e2e/test_cli_calibrate.py",
     "calibration/page.py": "tests/unit/calibration/test_calibration_page.py",

@@ -7,7 +7,7 @@ does not know how the account is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ class Stated:
         about: "precision", "coverage", "sets" or "novelty".
         share: That is promised, between 0 and 1.
         per_class: Whether it is one for each class that is answered.
+        held_out: Rows that its limit was chosen on, those that reached it; 0 if not known.
     """
 
     policy: str
     about: str
     share: float
     per_class: bool = False
+    held_out: int = 0
 
     @property
     def is_least(self) -> bool:
@@ -83,17 +85,26 @@ class About:
             held_out: The m rows that the model was calibrated on; null if it was not.
             lengths: float of shape (m,): characters of text of these rows; null if not known.
         """
-        promises = tuple(stated for one in policies if (stated := _stated(one)) is not None)
-        classes = () if held_out is None else tuple(map(str, held_out.scored.classes))
         reference = None if held_out is None else _reference(policies, held_out, lengths)
-        return About(tuple(map(repr, policies)), promises, classes, reference)
+        before: set[str] = set()
+        promises = []
+        for one in policies:
+            if (stated := _stated(one)) is not None:
+                promises.append(replace(stated, held_out=_reached(reference, before)))
+            before.add(type(one).__name__)
+        classes = () if held_out is None else _classes(held_out)
+        if reference is not None:
+            reference = reference.take(slice(None, None, -(-len(reference) // MAX_REFERENCE)))
+        return About(tuple(map(repr, policies)), tuple(promises), classes, reference)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         rows = self.reference
         return {
             "policies": list(self.policies),
-            "promises": [[p.policy, p.about, p.share, p.per_class] for p in self.promises],
+            "promises": [
+                [p.policy, p.about, p.share, p.per_class, p.held_out] for p in self.promises
+            ],
             "classes": list(self.classes),
             "reference": None if rows is None else _as_json(rows),
         }
@@ -142,6 +153,17 @@ def _stated(policy: Policy) -> Stated | None:
     return None
 
 
+def _reached(reference: Rows | None, before: set[str]) -> int:
+    """How many held-out rows no policy before has withheld."""
+    if reference is None:
+        return 0
+    return sum(name not in before for name in reference.withheld_by.tolist())
+
+
+def _classes(held_out: HeldOut) -> tuple[str, ...]:
+    return tuple(class_text(one) or str(one) for one in held_out.scored.classes)
+
+
 def _reference(policies: Sequence[Policy], held_out: HeldOut, lengths: Array | None) -> Rows:
     scored, n = held_out.scored, len(held_out)
     own_answer = scored.columns.get(PREDICTION, [None] * n)
@@ -155,14 +177,14 @@ def _reference(policies: Sequence[Policy], held_out: HeldOut, lengths: Array | N
     except Exception:  # noqa: BLE001 - a policy of the user's own may want what is not kept
         answers, withheld_by = own_answer, objects([None] * n)
     given = held_out.scored.probabilities
-    classes = tuple(map(str, held_out.scored.classes))
+    classes = _classes(held_out)
     best = [] if given is None or not classes else given.argmax(axis=1).tolist()
     confidence = held_out.scored.confidence
     if confidence is None and given is not None:
         confidence = given.max(axis=1)
     unknown = np.full(n, np.nan)
     novelty = held_out.scored.novelty
-    rows = Rows(
+    return Rows(
         at=np.zeros(n),
         prediction=objects([class_text(v) for v in answers]),
         own=objects([classes[i] for i in best] or [None] * n),
@@ -174,8 +196,6 @@ def _reference(policies: Sequence[Policy], held_out: HeldOut, lengths: Array | N
         label=objects(_labels(held_out, classes, own_answer)),
         covered=unknown,
     )
-    step = -(-n // MAX_REFERENCE)
-    return rows.take(slice(None, None, step))
 
 
 def _labels(held_out: HeldOut, classes: Sequence[str], answers: Sequence[Any]) -> list[str | None]:

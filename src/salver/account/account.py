@@ -92,6 +92,7 @@ class Account:
         self._answering: dict[str, str] = {}  # the version that answers, by deployment
         self._begun: dict[str, tuple[str, int]] = {}  # the one whose promises are in which file
         self._policies: dict[str, list[str]] = {}  # names, by deployment
+        self._is_informed = False  # of who answered before
         self._try_again = 0.0
         self._judged: tuple[int, int] | None = None  # what the file was when it was last judged
         self._rest_until = 0.0
@@ -164,9 +165,18 @@ class Account:
             self._rest_until = now + REST * (now - started)
 
     def judge(self) -> None:
-        """Judges the latest rows of each deployment that has answered, for the metrics."""
+        """Judges the latest rows of each deployment that has answered, for the metrics.
+
+        Also of those that had answered before the service was started: an alarm outlasts a restart.
+        """
+        if not self._is_informed:
+            for name in self._store.deployments():
+                self._answering.setdefault(name, self._store.versions(name)[0].version)
+            self._is_informed = True
         for deployment, version in list(self._answering.items()):
-            rows, labelled, _ = latest(self._store, deployment, version, WATCHED_ROWS)
+            known = about(self._store, deployment, version) or NOTHING
+            rows, labelled, _ = latest(
+                self._store, deployment, version, WATCHED_ROWS, classes=known.classes
+            )
             if len(rows):
-                known = about(self._store, deployment, version) or NOTHING
                 self._metrics.findings[deployment] = evaluated(rows, labelled, known)

@@ -79,11 +79,14 @@ def _held(rows: Rows, told: Rows, about: About, recent: int) -> tuple[list[Held]
     held, tests = [], []
     for one in judged(about, rows, told, recent):
         held.append(one.held)
-        seen = [(one.recent, one.held.recent, "the latest"), (one.whole, one.held.whole, "all")]
+        if not one.held.whole.of:
+            continue
+        newest = one.message(one.held.recent, "the latest")
+        whole = f"{one.message(one.held.whole, 'all')} The latest {one.held.recent.of:,} alone "
+        whole += "are no proof of that; --since leaves out what is older."
         tests += [
-            _Test(one.held.policy, p, Alarm(one.held.about, one.message(observed, which)))
-            for p, observed, which in seen
-            if observed.of
+            _Test(one.held.policy, p, Alarm(one.held.about, said))
+            for p, said in ((one.recent, newest), (one.whole, whole))
         ]
     return held, tests
 

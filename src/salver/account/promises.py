@@ -6,7 +6,7 @@ It does not know how a policy keeps its promise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ def judged(about: About, rows: Rows, told: Rows, recent: int) -> list[Judged]:
         recent: How many of the latest rows to look at on their own; where only labelled ones
             count, how many of these.
     """
-    return [_judged(*one, about, recent) for one in _counted(about, rows, told)]
+    return [_judged(*one, recent) for one in _counted(about, rows, told)]
 
 
 def share(hits: int, of: int) -> Observed:
@@ -71,7 +71,7 @@ def share(hits: int, of: int) -> Observed:
     return Observed(hits, of, Estimate(hits / of, *clopper_pearson(hits, of)) if of else None)
 
 
-def tail(hits: int, of: int, promise: Stated, held_out: int) -> float:
+def tail(hits: int, of: int, promise: Stated) -> float:
     """Probability of so few hits, or so many of what is to be rare, if the promise is just kept.
 
     The tail of a binomial distribution. A conformal promise holds on average over held-out rows, not
@@ -82,17 +82,16 @@ def tail(hits: int, of: int, promise: Stated, held_out: int) -> float:
         hits: Rows of which it is true.
         of: Rows.
         promise: About their share.
-        held_out: Rows that its limit was chosen on; 0 if that is not known.
     """
     if not of:
         return 1.0
     # Of what is to be rare: errors, withheld rows.
     rare = of - hits if promise.is_least else hits
     allowed = 1 - promise.share if promise.is_least else promise.share
-    beyond = math.floor((held_out + 1) * allowed + 1e-9)
+    beyond = math.floor((promise.held_out + 1) * allowed + 1e-9)
     if not promise.is_conformal or beyond < 1:
         return misses(hits, of, promise.share, promise.is_least)
-    shares, weights = _beta(beyond, held_out + 1 - beyond)
+    shares, weights = _beta(beyond, promise.held_out + 1 - beyond)
     tails = [1 - binomial_cdf(rare - 1, of, p) for p in shares.tolist()]
     return float(np.dot(weights, tails))
 
@@ -113,28 +112,31 @@ Looked = tuple[Array, Array]  # bool of shape (n,): rows that count, and those o
 
 def _counted(about: About, rows: Rows, told: Rows) -> Iterator[tuple[Stated, str, Looked]]:
     """Each promise with its name and what to count; one for each class where that is promised."""
-    # Nobody knows whether a row reached the others that an unknown policy has withheld.
-    withheld_before = rows.failed | (rows.withheld_by == UNKNOWN)
     names = [policy.partition("(")[0] for policy in about.policies]
     promises = {promise.policy: promise for promise in about.promises}
-    for policy, name in zip(about.policies, names, strict=True):
-        mine = rows.withheld_by == name
+    for place, policy in enumerate(about.policies):
         promise = promises.get(policy)
-        if promise is not None and promise.about in ("coverage", "novelty"):
-            is_true = mine if promise.about == "novelty" else ~mine
-            yield promise, policy, (~withheld_before, is_true)
-        elif promise is not None:
-            yield from _of_labelled(promise, told)
-        withheld_before |= mine
+        if promise is None:
+            continue
+        if promise.about == "precision":
+            yield from _precision(promise, told)
+        elif not {*names[:place]} & {*names[place:]}:  # or nobody knows which of two it was
+            looked = rows if promise.about != "sets" else told
+            yield promise, policy, _reaching(promise, looked, names[:place], names[place])
 
 
-def _of_labelled(promise: Stated, told: Rows) -> Iterator[tuple[Stated, str, Looked]]:
+def _reaching(promise: Stated, rows: Rows, before: Sequence[str], name: str) -> Looked:
+    # Nobody knows whether a row reached the others that an unknown policy has withheld.
+    reached = ~rows.failed & ~np.isin(rows.withheld_by.astype(str), [*before, UNKNOWN])
     if promise.about == "sets":
-        known = ~np.isnan(told.covered)
-        yield promise, promise.policy, (known, known & (told.covered == 1))
-        return
-    given = told.answered & told.labelled
-    classes = sorted({one for one in told.prediction[given].tolist() if one is not None})
+        return reached & ~np.isnan(rows.covered), rows.covered == 1
+    mine = rows.withheld_by == name
+    return reached, mine if promise.about == "novelty" else ~mine
+
+
+def _precision(promise: Stated, told: Rows) -> Iterator[tuple[Stated, str, Looked]]:
+    given = told.judged
+    classes = sorted(set(told.prediction[given].tolist()))
     if not promise.per_class or not classes:
         yield promise, promise.policy, (given, told.right)
         return
@@ -143,15 +145,20 @@ def _of_labelled(promise: Stated, told: Rows) -> Iterator[tuple[Stated, str, Loo
         yield promise, f"{promise.policy} of {name}", (of_class, told.right)
 
 
-def _judged(promise: Stated, name: str, looked: Looked, about: About, recent: int) -> Judged:
+def _judged(promise: Stated, name: str, looked: Looked, recent: int) -> Judged:
     counts, is_true = looked
     hits = is_true[counts]
-    latest = hits[-recent:]
-    held_out = 0 if about.reference is None else len(about.reference)
-    whole, newest = (share(int(h.sum()), len(h)) for h in (hits, latest))
-    held = Held(name, promise.about, promise.share, promise.is_least, whole, newest, False)
-    return Judged(
-        held,
-        tail(whole.hits, whole.of, promise, held_out),
-        tail(newest.hits, newest.of, promise, held_out),
+    whole, newest = (share(int(h.sum()), len(h)) for h in (hits, hits[-recent:]))
+    chances = [tail(one.hits, one.of, promise) for one in (whole, newest)]
+    held = Held(
+        name,
+        promise.about,
+        promise.share,
+        promise.is_least,
+        whole,
+        newest,
+        is_broken=False,
+        is_average=promise.is_conformal,
+        p_value=min(chances),
     )
+    return Judged(held, *chances)

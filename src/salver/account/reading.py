@@ -5,7 +5,7 @@ It does not know what they are read for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from salver.account.about import About
@@ -28,7 +28,13 @@ class Latest(NamedTuple):
 
 
 def latest(
-    store: Store, deployment: str, version: str, limit: int, since: float | None = None
+    store: Store,
+    deployment: str,
+    version: str,
+    limit: int,
+    *,
+    classes: Collection[str],
+    since: float | None = None,
 ) -> Latest:
     """Reads the latest rows.
 
@@ -37,12 +43,15 @@ def latest(
         deployment: Who answered.
         version: Of all that decided the answers.
         limit: Most rows of either kind.
+        classes: Of the model, as texts; empty if they are not known.
         since: Leave out rows before, in seconds since 1970 (UTC).
     """
     # Who labels chooses: rows that were read for their labels say nothing of how many are withheld.
     rows = store.latest(deployment, version, limit, since=since)
     told = store.latest(deployment, version, limit, labelled=True, since=since)
-    return Latest(Rows.of(rows), Rows.of(told), [one.record.inputs for one in told])
+    return Latest(
+        Rows.of(rows, classes), Rows.of(told, classes), [one.record.inputs for one in told]
+    )
 
 
 def about(store: Store, deployment: str, version: str) -> About | None:

@@ -38,6 +38,9 @@ class Held:
         whole: Over all rows of the account.
         recent: Over the latest ones.
         is_broken: Whether either is certain to miss the promise.
+        is_average: Whether it is kept on average over held-out rows, so that the share of one service
+            may lie on either side of it for good.
+        p_value: The less likely of both, if the promise is kept.
     """
 
     policy: str
@@ -47,6 +50,8 @@ class Held:
     whole: Observed
     recent: Observed
     is_broken: bool
+    is_average: bool = False
+    p_value: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +207,7 @@ class Report:
         store: Path of the account.
         start: Of the first row, in seconds since 1970 (UTC).
         end: Of the last row.
+        known: Rows of this version that are on record, of which the latest are looked at.
         others: Rows of other versions, which are left out.
         reference: What the latest rows are compared with, in words; empty if nothing.
         precision: Right ones among the latest labelled rows that were answered.
@@ -223,6 +229,7 @@ class Report:
     store: str
     start: float
     end: float
+    known: int
     others: int
     reference: str
     precision: Observed

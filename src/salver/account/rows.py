@@ -5,7 +5,7 @@ It does not know where they were kept, nor what is counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -70,6 +70,11 @@ class Rows:
         return np.asarray(self.labelled & (self.prediction == self.label))
 
     @property
+    def judged(self) -> Array:
+        """bool of shape (n,): the model's own answer is a class, and the true one is known."""
+        return np.asarray(self.answered & self.labelled & ~missing(self.prediction))
+
+    @property
     def own_right(self) -> Array:
         """bool of shape (n,): the likeliest class is the true one."""
         return np.asarray(self.labelled & (self.own == self.label))
@@ -84,14 +89,20 @@ class Rows:
         ]
 
     @staticmethod
-    def of(found: Sequence[Labelled]) -> Rows:
-        """The rows of an account."""
+    def of(found: Sequence[Labelled], classes: Collection[str] = ()) -> Rows:
+        """The rows of an account.
+
+        Args:
+            found: What was kept of them.
+            classes: Of the model, as texts; those that were answered where they are not known.
+        """
         records = [one.record for one in found]
-        labels = [one.label for one in found]
+        known = set(classes) or {r.prediction for r in records if r.prediction is not None}
+        labels = [_spelt(one.label, known) for one in found]
         return Rows(
             at=np.array([r.at for r in records], dtype=np.float64),
             prediction=objects([r.prediction for r in records]),
-            own=objects([r.own for r in records]),
+            own=objects([_spelt(r.own, known) for r in records]),
             confidence=numbers([r.confidence for r in records]),
             novelty=numbers([r.novelty for r in records]),
             withheld_by=objects([r.withheld_by for r in records]),
@@ -105,6 +116,16 @@ class Rows:
                 ]
             ),
         )
+
+
+def _spelt(text: str | None, classes: Collection[str]) -> str | None:
+    """A class as the model spells it: 1.0 and 1 are one number, true and True one truth value."""
+    if text is None or text in classes:
+        return text
+    if text.capitalize() in ("True", "False"):
+        return text.capitalize() if text.capitalize() in classes else text
+    number = text.removesuffix(".0")
+    return number if number in classes and number.lstrip("-").isdigit() else text
 
 
 def objects(values: Sequence[Any]) -> Array:

@@ -21,6 +21,7 @@ from salver.trust.slices import parts as slices
 WINDOWS = 20
 LEAST = 50  # rows of a window, but for the only one
 NOVELTY = "Novelty"
+CHANCE = 0.05  # of a population stability index
 
 
 def windows(rows: Rows, reference: Rows | None) -> list[Window]:
@@ -36,8 +37,7 @@ def windows(rows: Rows, reference: Rows | None) -> list[Window]:
 
 def precision_of(rows: Rows) -> Observed:
     """Right ones among labelled rows that were answered."""
-    given = rows.answered & rows.labelled
-    return share(int((given & rows.right).sum()), int(given.sum()))
+    return share(int(rows.right[rows.judged].sum()), int(rows.judged.sum()))
 
 
 def answered_of(rows: Rows) -> Observed:
@@ -57,7 +57,7 @@ def parts(rows: Rows, inputs: Sequence[Mapping[str, Any] | None]) -> tuple[list[
         rows: All of them, n.
         inputs: What was asked with each of the n; null where that was not kept.
     """
-    given = np.flatnonzero(rows.answered & rows.labelled)
+    given = np.flatnonzero(rows.judged)
     kept = [inputs[i] or {} for i in given.tolist()]
     names = list(dict.fromkeys(name for one in kept for name in one))
     columns: dict[str, list[Any]] = {name: [one.get(name) for one in kept] for name in names}
@@ -101,6 +101,8 @@ def _window(rows: Rows, reference: Rows | None) -> Window:
 def _psi(reference: Rows, rows: Rows) -> float | None:
     counts = [Counter(one.answers()) for one in (reference, rows)]
     names = sorted({*counts[0], *counts[1]})
-    if not all(counts):
+    sizes = [one.total() for one in counts]
+    # What chance alone gives on average; where that is much, the index tells nothing.
+    if not all(sizes) or (len(names) - 1) * sum(1 / size for size in sizes) > CHANCE:
         return None
     return drift.population_stability_index(*(np.array([c[n] for n in names]) for c in counts))

@@ -67,7 +67,8 @@ def feedback(
 ) -> None:
     """Tells what turned out to be true: joins the labels in FILE to answers that were recorded.
 
-    FILE is a CSV, JSON Lines or Parquet file with a row for each label. Each answer names the id of its
+    FILE is a CSV, JSON Lines or Parquet file with a row for each label. Label rows that were chosen by
+    chance: promises are judged by the rows that have labels. Each answer names the id of its
     request in the header x-request-id; clients may choose it by sending that header.
 
     \b
@@ -139,7 +140,8 @@ def report(  # noqa: PLR0913 - one for each option
     novelty and length of text against the held-out rows of salver calibrate; how all of it changed
     over time; and which parts of the rows are answered worst. Printed, and written as a page.
 
-    Exit code 3 when there is an alarm: a promise is broken, or rows have drifted, beyond chance.
+    Exit code 3 when there is an alarm: a promise is broken, or rows have drifted, beyond chance. Once
+    it is mended, --since leaves out what is older.
     A running service says the same to Prometheus as salver_alarm.
 
     \b

@@ -110,16 +110,18 @@ def reported(store: Store, deployment: str, request: Request, path: str) -> Repo
     Raises:
         ConfigError: If the account has no rows to report.
     """
-    version, others = _version(store, deployment, request)
-    rows, labelled, inputs = latest(store, deployment, version, MAX_ROWS, request.since)
+    version, on_record, others = _version(store, deployment, request)
+    told = about(store, deployment, version)
+    known = told or NOTHING
+    rows, labelled, inputs = latest(
+        store, deployment, version, MAX_ROWS, classes=known.classes, since=request.since
+    )
     if not len(rows):
         since = dt.datetime.fromtimestamp(request.since or 0, dt.UTC)
         raise ConfigError(
             f"{path} has no rows of {deployment} since {since:%Y-%m-%d %H:%M} UTC. Ask for an "
             "earlier time with --since."
         )
-    told = about(store, deployment, version)
-    known = told or NOTHING
     worst, seen = parts(labelled, inputs)
     withheld = Counter(one for one in rows.withheld_by.tolist() if one is not None)
     return Report(
@@ -129,6 +131,7 @@ def reported(store: Store, deployment: str, request: Request, path: str) -> Repo
         store=path,
         start=float(rows.at[0]),
         end=float(rows.at[-1]),
+        known=on_record,
         others=others,
         reference=_reference(known),
         precision=precision_of(labelled),
@@ -145,8 +148,8 @@ def reported(store: Store, deployment: str, request: Request, path: str) -> Repo
     )
 
 
-def _version(store: Store, deployment: str, request: Request) -> tuple[str, int]:
-    """The version that is asked for, and how many rows there are of others."""
+def _version(store: Store, deployment: str, request: Request) -> tuple[str, int, int]:
+    """The version that is asked for, and how many rows there are of it and of others."""
     found: list[Recorded] = store.versions(deployment)
     if not found:
         kept = ", ".join(store.deployments()) or "none"
@@ -162,7 +165,8 @@ def _version(store: Store, deployment: str, request: Request) -> tuple[str, int]
             f"--version was given {wanted!r}, which begins {len(chosen)} versions; there are: "
             f"{versions}."
         )
-    return chosen[0].version, sum(one.rows for one in found) - chosen[0].rows
+    mine = chosen[0].rows
+    return chosen[0].version, mine, sum(one.rows for one in found) - mine
 
 
 def _reference(known: About) -> str:

@@ -15,6 +15,7 @@ from salver.reports.terminal import NONE, Cells, lines_of, percent, plain, share
 NAMES = 12  # classes or ranges that have a line each
 PARTS = 12  # parts that have a line each, unless more are real
 UNKNOWN = "not known yet"
+USUAL = 0.05  # p-value from which a share is as usual for a promise that is kept on average
 ALARMING = ("broken", "alarm", "real")  # verdicts that a person should look at
 
 
@@ -59,8 +60,9 @@ def introduction(report: Report) -> str:
         if report.reference
         else "There is no reference to compare them with."
     )
+    some = f"the latest {found.rows:,} of " if found.rows < report.known else ""
     return plain(
-        f"{who}: {_many(found.rows, 'row')} from {minute(report.start)} to {minute(report.end)} "
+        f"{who}: {some}{_many(report.known, 'row')} from {minute(report.start)} to {minute(report.end)} "
         f"UTC. Labelled: {found.labelled:,}{unknown}. Failed: {report.failed:,}.{others} {compared}"
     )
 
@@ -124,8 +126,9 @@ def verdict(one: Held) -> str:
     if one.is_broken:
         return "broken"
     seen = (one.whole, one.recent)
-    is_kept = one.whole.of >= LEAST and all(_keeps(one, each) for each in seen)
-    return "holds" if is_kept else UNKNOWN
+    # A share that is kept on average lies on either side of its promise for good.
+    keeps = one.p_value >= USUAL if one.is_average else all(_keeps(one, each) for each in seen)
+    return "holds" if one.whole.of >= LEAST and keeps else UNKNOWN
 
 
 def answers(report: Report) -> Cells | None:
@@ -273,8 +276,8 @@ def said_of_parts(report: Report) -> list[str]:
         return []
     real = sum(one.is_real for one in report.parts)
     said = [
-        f"Parts of the labelled answers that were looked at: {report.parts_seen:,}. Certain to be "
-        f"right less often than all others: {real or 'none'}."
+        f"Parts of the labelled answers that were looked at: {report.parts_seen:,}. Right less often "
+        f"than all others beyond chance: {real or 'none'}."
     ]
     if left := len(report.parts) - len(worst(report)):
         said[0] += f" {left:,} that are better are not shown."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
@@ -60,7 +61,10 @@ def figure(
     with mpl.rc_context(_STYLE):
         drawn = Figure(figsize=(_WIDTH, height), layout="constrained")
         draw(drawn)
-        drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        with warnings.catch_warnings():
+            # Letters stay letters, so it is the page's font that must have them.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg ") :].replace(INK, "currentColor")
     svg = re.sub("<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

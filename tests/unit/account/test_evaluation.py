@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from worlds import World, about, answered
 
-from salver import ConformalSet, Coverage, Novelty, Precision
+from salver import ConformalSet, Coverage, Novelty, Precision, Threshold
 from salver.account.about import NOTHING
 from salver.account.evaluation import evaluated
 from salver.account.results import Findings
 from salver.account.rows import UNKNOWN
+from salver.policies import HeldOut
 
 WORLD = World()
 HELD_OUT = WORLD.drawn(1000, np.random.default_rng(0))
@@ -151,7 +152,8 @@ def test_each_kind_of_promise_is_counted_in_its_own_way() -> None:
     assert len(of_classes) == 3
     assert sum(found[name].whole.of for name in of_classes) == int(rows.answered.sum())
     sets = found["ConformalSet(0.95)"].whole
-    assert (sets.hits, sets.of) == (int(np.nansum(rows.covered)), 1500)
+    reached = rows.answered
+    assert (sets.hits, sets.of) == (int(rows.covered[reached].sum()), int(reached.sum()))
 
 
 def test_rows_that_were_read_for_their_labels_say_nothing_of_coverage() -> None:
@@ -174,6 +176,63 @@ def test_rows_that_an_unknown_policy_withheld_reached_no_other() -> None:
     rows.withheld_by[:300] = UNKNOWN
     found = evaluated(rows, rows, about(held_out, lengths, policies))
     assert found.held[0].whole.of == 700
+
+
+def test_sets_are_judged_on_the_rows_that_their_limit_is_for() -> None:
+    """Behind a policy that withholds what is mostly wrong, sets that are as promised hold."""
+    policies = [Novelty(0.1), ConformalSet(0.95)]
+    alarms = 0
+    for seed in range(20):
+        random = np.random.default_rng(100 + seed)
+        held_out, lengths = _novel_are_wrong(1000, random)
+        asked = _novel_are_wrong(2000, random)
+        rows = answered(*asked, held_out, policies)
+        found = evaluated(rows, rows, about(held_out, lengths, policies))
+        alarms += any(one.name == "sets" for one in found.alarms)
+    assert not alarms
+
+
+def _novel_are_wrong(n: int, random: np.random.Generator) -> tuple[HeldOut, np.ndarray]:
+    drawn, lengths = WORLD.drawn(n, random)
+    assert drawn.scored.novelty is not None
+    assert drawn.scored.probabilities is not None
+    assert drawn.labels is not None
+    novel = drawn.scored.novelty > np.quantile(drawn.scored.novelty, 0.9)
+    best = drawn.scored.probabilities.argmax(axis=1)
+    labels = np.where(novel, (best + 1) % 3, drawn.labels)
+    return HeldOut(drawn.scored, labels == best, labels), lengths
+
+
+def test_limits_of_few_rows_behind_another_policy_are_judged_as_such() -> None:
+    """A promise remembers how many held-out rows had reached it."""
+    policies = [Coverage(0.3), Novelty(0.1)]
+    held_out, lengths = WORLD.drawn(400, np.random.default_rng(16))
+    known = about(held_out, lengths, policies)
+    assert known.promises[0].held_out == 400
+    assert known.reference is not None
+    reached = known.reference.withheld_by != "Coverage"
+    assert known.promises[1].held_out == int(reached.sum()) < 250
+
+
+def test_two_policies_of_one_name_are_not_told_apart() -> None:
+    """A promise between them is not judged, for nobody knows which of them withheld a row."""
+    policies = [Threshold(0.3), Coverage(0.8), Threshold(0.9)]
+    held_out, lengths = WORLD.drawn(1000, np.random.default_rng(17))
+    known = about(held_out, lengths, policies)
+    rows = answered(*WORLD.drawn(1000, np.random.default_rng(18)), held_out, policies)
+    assert not evaluated(rows, rows, known).held
+
+
+def test_an_old_miss_is_told_from_a_new_one() -> None:
+    """Once the latest rows are as promised, the alarm says so, and how to look at these alone."""
+    random = np.random.default_rng(19)
+    old = answered(*WORLD.changed(novelty=1.6).drawn(2000, random), HELD_OUT[0])
+    new = answered(*WORLD.drawn(3000, random), HELD_OUT[0])
+    rows = type(old)(
+        *(np.concatenate(pair) for pair in zip(_columns(old), _columns(new), strict=True))
+    )
+    (alarm,) = (one for one in evaluated(rows, rows, ABOUT).alarms if one.name == "novelty")
+    assert "--since" in alarm.message
 
 
 def test_failed_rows_count_for_nothing_but_themselves() -> None:

@@ -72,3 +72,21 @@ def test_without_inputs_there_are_parts_by_length_and_answer() -> None:
     """Where no input was kept, the length of the text and the answer still cut the rows."""
     found, _ = parts(ROWS, [None] * 3000)
     assert {one.column for one in found} == {"text length", "answer"}
+
+
+def test_an_index_that_is_all_chance_is_not_shown() -> None:
+    """With many classes in few rows the index is large although nothing has changed."""
+    random = np.random.default_rng(4)
+    rows = replace(
+        ROWS, prediction=random.choice([f"c{i}" for i in range(50)], 3000).astype(object)
+    )
+    reference = rows.take(slice(0, 600))
+    assert all(one.psi is None for one in windows(rows, reference))
+
+
+def test_answers_that_are_no_classes_are_not_judged() -> None:
+    """A number that was answered is neither right nor wrong."""
+    rows = replace(ROWS, prediction=ROWS.prediction.copy())
+    rows.prediction[:1000] = None
+    judged = precision_of(rows)
+    assert judged.of == precision_of(rows.take(slice(1000, None))).of

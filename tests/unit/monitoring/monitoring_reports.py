@@ -81,6 +81,7 @@ def calm(**given: Any) -> Report:
         store="/var/lib/salver/account.db",
         start=START,
         end=START + 120 * HOUR,
+        known=5000,
         others=312,
         reference="309 held-out rows of its calibration",
         precision=observed(1155, 1190),
@@ -170,7 +171,7 @@ def silent() -> Report:
     one = Window(START, START, 3, 0, observed(3, 3), nothing, observed(0, 3), None, None, {})
     findings = Findings(3, 0, 0, 0, 3, (), (), None, ())
     return calm(
-        policies=(), version="", end=START, others=0, reference="", precision=nothing,
+        policies=(), version="", end=START, known=3, others=0, reference="", precision=nothing,
         answered=observed(3, 3), novel=observed(0, 3), failed=0, reasons={}, findings=findings,
         windows=(one,), parts=(), parts_seen=0,
     )  # fmt: skip

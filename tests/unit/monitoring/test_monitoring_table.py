@@ -20,7 +20,7 @@ from monitoring.monitoring_reports import (
     with_promise,
 )
 from salver.account.results import Alarm, Held, Honest, Observed, Report
-from salver.monitoring.table import conclusion, text
+from salver.monitoring.table import UNKNOWN, conclusion, text, verdict
 from salver.reports.terminal import WIDTH
 from salver.trust.quality import Estimate
 
@@ -52,6 +52,28 @@ def test_an_introduction_leaves_out_what_there_was_not() -> None:
     """Without strange labels and other versions, nothing is said of them."""
     found = flowing(text(calm(others=0, findings=replace(calm().findings, unknown_labels=0))))
     assert "Labelled: 1,400. Failed: 10. The latest" in found
+
+
+def test_a_report_of_a_part_of_the_rows_says_so() -> None:
+    """It looks at the latest rows, and says of how many."""
+    found = flowing(text(calm(known=734_112)))
+    assert "the latest 5,000 of 734,112 rows from 2026-01-02 03:04" in found
+
+
+def test_a_promise_that_is_kept_on_average_holds_where_chance_allows_it() -> None:
+    """A share a little beyond it is as usual, and one far beyond is not known yet."""
+    one = replace(
+        calm().findings.held[0],
+        about="novelty",
+        promised=0.02,
+        is_least=False,
+        is_broken=False,
+        whole=observed(115, 5000),
+        recent=observed(24, 1000),
+        is_average=True,
+    )
+    assert verdict(replace(one, p_value=0.3)) == "holds"
+    assert verdict(replace(one, p_value=0.01)) == UNKNOWN
 
 
 def test_an_account_without_rows_says_so() -> None:
@@ -162,7 +184,7 @@ def test_the_worst_parts_stand_beside_all_others() -> None:
         "source: mobile app, version 7", found
     )
     assert cells_of("text length: below 60", found).endswith("0.679 may be chance")
-    assert "looked at: 31. Certain to be right less often than all others: 2." in flowing(found)
+    assert "looked at: 31. Right less often than all others beyond chance: 2." in flowing(found)
 
 
 def test_parts_say_how_to_look_at_columns() -> None:
