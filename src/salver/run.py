@@ -300,5 +300,6 @@ def _refuse_while_loading() -> None:
 
 
 def _print(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it, or its disk is full
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -270,6 +271,55 @@ def test_a_killed_replica_fails_no_request_over_http(start: Start) -> None:
     assert [] == clients.wrong
     metrics = httpx.get(f"{server.address}/metrics", timeout=PATIENCE_S).text
     assert 'salver_replica_restarts_total{deployment="Echo"} 1.0' in metrics
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("stderr", ["nobody reads it", "its disk is full"])
+def test_what_cannot_be_said_costs_no_answer(stderr: str) -> None:
+    """Rows that fail are told to who asked, replicas stay, and the end is an orderly one."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    reader, writer = os.pipe()
+    if stderr == "its disk is full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    process = subprocess.Popen(
+        [*SALVER, "serve", TARGET, "--port", str(port)],
+        cwd=HERE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+        process_group=0,
+    )
+    os.close(writer)
+    os.close(reader)
+
+    def is_ready() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{url}/-/readyz", timeout=PATIENCE_S).status_code == 200
+        return False
+
+    try:
+        wait_until(lambda: is_ready() or process.poll() is not None, "ready")
+        assert process.poll() is None
+        pids = set()
+        for text in ("raise one", "hello", "raise two", "hello"):
+            answer = httpx.post(f"{url}/predict/", json={"text": text}, timeout=PATIENCE_S).json()
+            if text == "hello":
+                pids.add(answer["results"][0]["pid"])
+            else:
+                assert answer["error"]["code"] == "model_error"
+        assert len(pids) == 1
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
 
 
 def test_a_users_route_asks_the_deployment(start: Start) -> None:

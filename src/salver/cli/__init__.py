@@ -5,6 +5,7 @@ Nothing heavy is imported until a verb needs it, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from inspect import cleandoc
@@ -43,11 +44,21 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except SalverError as error:
-            click.echo(f"salver: {error.message}", err=True)
+            say(f"salver: {error.message}")
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("salver: interrupted", err=True)
+            say("salver: interrupted")
             ctx.exit(130)
+        finally:
+            _drop_what_nobody_reads()
+
+
+def _drop_what_nobody_reads() -> None:
+    """Lets what could not be written to stderr not become the exit code of the interpreter."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

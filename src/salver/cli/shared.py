@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -69,8 +70,9 @@ EXAMPLE = (
 
 
 def say(text: str) -> None:
-    """Tells people on stderr; stdout is for results."""
-    click.echo(text, err=True)
+    """Tells people on stderr, if anybody can read it; stdout is for results."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)
 
 
 def overrides(

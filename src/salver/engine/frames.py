@@ -23,14 +23,70 @@ class BadFrame(Exception):
     """Bytes that no replica sends."""
 
 
-def pack(message: Any) -> bytes:
-    """A message (plain values) as one frame."""
+def pack(message: Any, most: int | None = None) -> bytes:
+    """A message (plain values) as one frame.
+
+    Args:
+        message: What is sent.
+        most: Bytes of the frame; null for as many as the receiver takes.
+
+    Raises:
+        BadFrame: If it is larger.
+    """
+    body, most = _packed(message), MAX_FRAME_BYTES if most is None else most
+    if len(body) > most:
+        raise BadFrame(f"a frame of {len(body)} bytes; the most is {most}")
+    return HEADER.pack(len(body)) + body
+
+
+def pack_outcomes(number: int, outcomes: Outcomes, most: int = MAX_FRAME_BYTES) -> bytes:
+    """The answer to a batch as one frame; rows whose results are too large for it have failed.
+
+    Args:
+        number: Of the batch.
+        outcomes: Of its rows.
+        most: Bytes of the frame.
+    """
+    try:
+        return pack([number, outcomes_as_message(outcomes)], most)
+    except (BadFrame, ValueError):  # ValueError: a single value that msgpack cannot hold
+        return pack([number, outcomes_as_message(_without_large_rows(outcomes, most))])
+
+
+def _without_large_rows(outcomes: Outcomes, most: int) -> Outcomes:
+    """The same with a failure for each row that takes more than its share of a frame."""
+    share = most // (2 * outcomes.size)
+    large = {
+        i
+        for column in outcomes.columns.values()
+        for i, value in enumerate(column)
+        if _size(value) > share // len(outcomes.columns)
+    }
+    failure = Failure(
+        "bad_model_output",
+        f"The model's output is not usable: the result of this row is larger than {share} bytes.",
+    )
+    columns = {
+        name: [None if i in large else value for i, value in enumerate(column)]
+        for name, column in outcomes.columns.items()
+    }
+    failures = {**dict.fromkeys(large, failure), **outcomes.failures}
+    return Outcomes(outcomes.size, columns, failures, outcomes.abstained - large, outcomes.details)
+
+
+def _size(value: Any) -> int:
+    """Bytes that a value takes in a frame; more than any frame for what msgpack cannot hold."""
+    try:
+        return len(_packed(value))
+    except ValueError:
+        return MAX_FRAME_BYTES
+
+
+def _packed(message: Any) -> bytes:
     body: bytes = msgpack.packb(
         message, use_bin_type=True, default=_extra, unicode_errors="surrogatepass"
     )
-    if len(body) > MAX_FRAME_BYTES:
-        raise BadFrame(f"a frame of {len(body)} bytes; the most is {MAX_FRAME_BYTES}")
-    return HEADER.pack(len(body)) + body
+    return body
 
 
 def unpack(body: bytes | memoryview) -> Any:

@@ -21,8 +21,8 @@ from typing import Any
 from salver.engine.frames import (
     FrameReader,
     batch_from_message,
-    outcomes_as_message,
     pack,
+    pack_outcomes,
 )
 from salver.types import Field
 
@@ -83,7 +83,7 @@ def _serve(channel: socket.socket) -> None:
     gc.freeze()
     for number, _, rows in questions:
         outcomes = loaded.pipeline.run(batch_from_message(fields, rows))
-        channel.sendall(pack([number, outcomes_as_message(outcomes)]))
+        channel.sendall(pack_outcomes(number, outcomes))
 
 
 def _load(birth: Mapping[str, Any]) -> Any:
@@ -96,8 +96,9 @@ def _load(birth: Mapping[str, Any]) -> Any:
 
 
 def _log(text: str) -> None:
-    sys.stderr.write(text if text.endswith("\n") else text + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it, or its disk is full
+        sys.stderr.write(text if text.endswith("\n") else text + "\n")
+        sys.stderr.flush()
 
 
 def _questions(channel: socket.socket) -> Iterator[Any]:

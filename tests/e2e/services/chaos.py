@@ -53,6 +53,8 @@ class Echo:
                 time.sleep(0.005)
         elif verb == "spawn":
             return str(subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL).pid)
+        elif verb == "raise":
+            raise ValueError(rest)
         elif verb == "env":
             return os.environ.get(rest, "")
         return f"{verb} {rest}".strip().upper()

@@ -15,6 +15,7 @@ from salver.engine.frames import (
     outcomes_as_message,
     outcomes_from_message,
     pack,
+    pack_outcomes,
     unpack,
 )
 from salver.types import ClassProbabilities, Failure, Field, Outcomes
@@ -121,3 +122,32 @@ def test_outcomes_cross_unchanged() -> None:
     assert isinstance(received.columns["probabilities"], ClassProbabilities)
     assert outcomes.failures == received.failures
     assert outcomes.abstained == received.abstained
+
+
+def test_a_result_that_is_too_large_for_a_frame_fails_alone() -> None:
+    """Its neighbours arrive as they left, and nobody's batch is lost."""
+    columns = {"prediction": ["a", "x" * 5000, "c"], "n": [1, 2, 3]}
+    outcomes = Outcomes(3, columns, {2: Failure("model_error", "said")}, frozenset({0, 1}))
+
+    (received,) = FrameReader().feed(pack_outcomes(7, outcomes, most=4000))
+
+    number, message = received
+    arrived = list(outcomes_from_message(message))
+    assert 7 == number
+    assert {"prediction": "a", "n": 1} == arrived[0].value
+    assert arrived[0].abstained
+    assert "bad_model_output" == arrived[1].failure.code
+    assert "larger than" in arrived[1].failure.message
+    assert "model_error" == arrived[2].failure.code
+
+
+def test_class_probabilities_beside_a_large_result_arrive() -> None:
+    """Where one row is too large, those of all others are still told by name."""
+    probabilities = ClassProbabilities(("a", "b"), [[0.25, 0.75]] * 2)
+    columns = {"text": ["x" * 5000, "b"], "probabilities": probabilities}
+
+    (received,) = FrameReader().feed(pack_outcomes(1, Outcomes(2, columns), most=4000))
+
+    large, other = outcomes_from_message(received[1])
+    assert "bad_model_output" == large.failure.code
+    assert {"text": "b", "probabilities": {"a": 0.25, "b": 0.75}} == other.value
