@@ -45,6 +45,7 @@ VALUES (
     (SELECT id FROM versions WHERE deployment = :deployment AND version = :version),
     (SELECT label FROM {_WAITING}), (SELECT at FROM {_WAITING})
 ) ON CONFLICT (request_id, row, deployment) DO UPDATE SET version_id = excluded.version_id,
+    label = CASE WHEN length = excluded.length THEN label END,
     {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
 """
 _ADD_VERSION = "INSERT OR IGNORE INTO versions (deployment, version) VALUES (:deployment, :version)"
@@ -176,7 +177,8 @@ class Store:
     def add(self, records: Sequence[Record]) -> None:
         """Writes all records, or none; the same row of a request to a deployment is replaced.
 
-        A label that came before its record is joined to it, and stays when the record is replaced.
+        A label that came before its record is joined to it. It stays when the record is replaced, but
+        not by one of a text of another length: that was another question.
 
         Raises:
             ValueError: If a record holds what SQLite or JSON cannot.

@@ -114,6 +114,15 @@ def test_the_same_row_again_replaces_its_record(store: Store) -> None:
     assert store.count("Tagger", "v1") == 1
 
 
+def test_a_label_is_not_true_of_another_question(store: Store) -> None:
+    """Where an id comes again with a text of another length, its label goes."""
+    store.add([FULL])
+    store.label([Label(FULL.request_id, FULL.row, "cv", 99.0)])
+    other = replace(FULL, length=FULL.length + 1)
+    store.add([other])
+    assert store.latest("Tagger", "v1", 10) == [Labelled(other, None)]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
