@@ -126,7 +126,9 @@ def run(
         deployment=deployment.name,
         digest=digests_of(resolved)[0],
         checkpoint=_source(resolved),
-        variant=(resolved[VARIANT].get("source") or "") if VARIANT in resolved else "",
+        variant=(resolved[VARIANT].get("source") or "").removeprefix("variant ")
+        if VARIANT in resolved
+        else "",
         failed=len(held_out.given) - len(answered.rows),
         unfit=held_out.unfit,
         training_rows=0 if known is None else len(known),
